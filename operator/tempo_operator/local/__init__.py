@@ -1,0 +1,1 @@
+"""A pool as processes on this machine."""

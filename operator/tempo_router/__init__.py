@@ -1,0 +1,1 @@
+"""The cluster router: OpenAI API in, one replica out."""

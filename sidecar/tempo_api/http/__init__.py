@@ -1,0 +1,1 @@
+"""HTTP plumbing that the router and the sidecar share."""

@@ -1,0 +1,1 @@
+"""Seeded load against real endpoints, and reports of what came of it."""

@@ -1,0 +1,89 @@
+"""How long a response will be: a small grid of quantiles, and what remains once some tokens are out.
+
+A single number would have to be thrown away as soon as it is passed. The grid is sent once, with the request, and the
+engine conditions it on the tokens generated so far in every frame: no round trip, no model call.
+
+Between grid points the quantile function is linear, from 0 tokens at probability 0. Beyond the last point the tail is
+exponential, with the slope of the last segment: its remaining length no longer depends on what is out, so the bound
+keeps rising at the right pace however wrong the grid was.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+"""The probabilities of a length grid's quantiles, the same wherever one is made or read."""
+
+DEFAULT_TOKENS: Final = 1024.0
+"""The paper's stand-in where nothing is known: as much as the caller asked for, at most this."""
+
+_P: Final = np.array((0.0, *GRID))
+_STEP_P: Final = np.diff(_P)
+_TAIL_P: Final = 1.0 - GRID[-1]
+_TAIL_SPAN: Final = float(np.log((1.0 - GRID[-2]) / _TAIL_P))
+
+Floats = NDArray[np.float64]
+
+
+def default_grid(max_tokens: float) -> tuple[float, ...]:
+    """The conservative grid for a request about which nothing is known: every length up to the cap is as likely."""
+    cap = min(max_tokens, DEFAULT_TOKENS)
+    return tuple(max(1.0, p * cap) for p in GRID)
+
+
+def valid_grid(values: Sequence[float]) -> bool:
+    """Whether these are quantiles at `GRID`: as many, positive, finite, and none smaller than the one before."""
+    if len(values) != len(GRID) or not values[0] > 0.0:
+        return False
+    return all(a <= b for a, b in zip(values, values[1:], strict=False)) and bool(np.isfinite(values[-1]))
+
+
+def remaining(grid: Floats, generated: Floats, quantile: float) -> tuple[Floats, Floats]:
+    """What is left of each response, given that more than `generated` tokens are needed.
+
+    Args:
+        grid: shape (n, len(GRID)), total output lengths in tokens at the probabilities of `GRID`.
+        generated: shape (n,), tokens out so far.
+        quantile: of the remaining distribution, in (0, 1), for the bound.
+
+    Returns:
+        The bound on the total length (never below generated + 1, and never falling as tokens come) and the mean of
+        the tokens still to come; both of shape (n,).
+
+    """
+    rows = np.arange(len(grid))
+    values = np.empty((len(grid), len(_P)))
+    values[:, 0] = 0.0
+    # Equal neighbours would divide by zero; a thousandth of a token a step keeps them apart and decides nothing.
+    values[:, 1:] = grid + 1e-3 * np.arange(1, len(_P))
+    tail = np.maximum((values[:, -1] - values[:, -2]) / _TAIL_SPAN, 1.0)
+
+    segment = (values <= generated[:, None]).sum(axis=1) - 1
+    inside = segment < len(_P) - 1
+    low = np.minimum(segment, len(_P) - 2)
+    slope = _STEP_P[low] / (values[rows, low + 1] - values[rows, low])
+    beyond = np.maximum(generated - values[:, -1], 0.0)
+    survival = np.where(
+        inside, 1.0 - _P[low] - (generated - values[rows, low]) * slope, _TAIL_P * np.exp(-beyond / tail)
+    )
+
+    target = 1.0 - survival * (1.0 - quantile)
+    at = np.minimum(np.searchsorted(_P, target, side="right") - 1, len(_P) - 2)
+    linear = values[rows, at] + (target - _P[at]) / _STEP_P[at] * (values[rows, at + 1] - values[rows, at])
+    exceeded = values[:, -1] + tail * np.log(_TAIL_P / np.maximum(1.0 - target, 1e-300))
+    bound = np.where(target < GRID[-1], linear, exceeded)
+    # In the tail the distribution has no memory; saying so avoids the underflow of exp far out.
+    bound = np.where(inside, bound, generated - tail * np.log1p(-quantile))
+
+    # Mean excess: the integral of the quantile function from here to 1, over the chance of being here.
+    area = (values[:, :-1] + values[:, 1:]) * (0.5 * _STEP_P)
+    after = np.zeros_like(values)
+    after[:, -1] = _TAIL_P * (values[:, -1] + tail)
+    after[:, :-1] = after[:, -1:] + np.cumsum(area[:, ::-1], axis=1)[:, ::-1]
+    upper = values[rows, low + 1]
+    here = after[rows, low + 1] + 0.5 * (generated + upper) * (upper - generated) * slope
+    mean = np.where(inside, here / survival - generated, tail)
+    return np.maximum(bound, generated + 1.0), np.maximum(mean, 1.0)

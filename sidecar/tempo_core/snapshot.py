@@ -1,0 +1,175 @@
+"""The facts that a policy sees and the plan that it returns.
+
+`Job` holds what never changes about a request and is built once, on arrival; `Entry` adds what the last step changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf, nan
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from tempo_core.lengths import GRID, Floats, default_grid
+from tempo_core.slo import Pattern, SLOClass
+from tempo_core.steptime import StepTime
+
+_PATTERN_CODE: Final = {pattern: float(code) for code, pattern in enumerate(Pattern)}
+LATENCY, DEADLINE, COLLECTIVE, BEST_EFFORT = (_PATTERN_CODE[p] for p in Pattern)
+
+COLUMNS: Final = (
+    "pattern", "arrival", "prompt", "max_tokens", "ttft", "tbt", "due", "scored_from", "weight", "w_in", "w_out",
+    "decay", "banked",
+)  # fmt: skip
+"""The columns of `Job.row`, before the length grid."""
+
+
+class Job:
+    """What never changes about a request.
+
+    Args:
+        id: unique among the live requests.
+        slo: the class that it is served as.
+        arrival_s: absolute, the clock of `schedule`'s `now_s`.
+        prompt_tokens: prompt length.
+        max_tokens: the cap on its output.
+        lengths: quantiles of the output length at `lengths.GRID`; None stands for the conservative default.
+        deadline_s: absolute; inf where its pattern has none. For a collective call, its stage's sub-deadline.
+        program: id of the program that it is a call of, or None. Live calls of a program share one density.
+        program_arrival_s: when the program arrived; its gain fades from there. None: as the call itself.
+        banked_gain: what the program's finished calls have at stake.
+        priority: vLLM's own number, lower first; only the `priority` policy reads it.
+        tenant: whom it is served for; no policy here reads it yet.
+
+    """
+
+    __slots__ = ("arrival_s", "id", "max_tokens", "priority", "program", "prompt_tokens", "row", "slo", "tenant")
+
+    def __init__(  # noqa: PLR0913  # one constructor for the facts; all but two are keywords
+        self,
+        id: str,  # noqa: A002
+        slo: SLOClass,
+        *,
+        arrival_s: float,
+        prompt_tokens: int,
+        max_tokens: int,
+        lengths: Sequence[float] | None = None,
+        deadline_s: float = inf,
+        program: str | None = None,
+        program_arrival_s: float | None = None,
+        banked_gain: float = 0.0,
+        priority: int = 0,
+        tenant: str = "",
+    ) -> None:
+        self.id = id
+        self.slo = slo
+        self.arrival_s = arrival_s
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+        self.program = program
+        self.priority = priority
+        self.tenant = tenant
+        gain, objectives = slo.gain, slo.objectives
+        self.row: Floats = np.array(
+            (
+                _PATTERN_CODE[slo.pattern],
+                arrival_s,
+                prompt_tokens,
+                max_tokens,
+                objectives.ttft_s,
+                objectives.tbt_s,
+                deadline_s,
+                arrival_s if program_arrival_s is None else program_arrival_s,
+                gain.weight,
+                gain.input_token,
+                gain.output_token,
+                gain.decay,
+                banked_gain,
+                *(lengths or default_grid(max_tokens)),
+            )
+        )
+
+
+class Entry(NamedTuple):
+    """A live request, as it stands at the start of a step."""
+
+    job: Job
+    generated: int = 0
+    """Output tokens so far."""
+    computed: int = 0
+    """Tokens, of prompt and output, whose keys and values are in the cache."""
+    running: bool = False
+    """Whether it holds a place in the engine's batch."""
+    first_token_s: float = nan
+    """When its first token appeared, absolute; nan before."""
+    waiting_since_s: float = nan
+    """Since when it has waited for a place, absolute; nan while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a pool may tune; see `TempoPool.spec.scheduler`."""
+
+    length_quantile: float = 0.95
+    preempt_margin: float = 0.2
+    """How much denser, as a share, a waiting request must be than the one that it displaces."""
+    patience_s: float = 30.0
+    """After this long without a place, a request moves to the aged lane, whatever it is worth."""
+    aged_share: float = 1.0 / 16.0
+    """The aged lane's share of the batch (at least one place), served oldest first and never preempted."""
+    min_prefill_tokens: int = 32
+    """A step always leaves room for this much prefill."""
+    tbt_headroom: float = 0.9
+    """Share of the tightest TBT that a step may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a policy may look at."""
+
+    entries: Sequence[Entry]
+    max_running: int
+    """The engine's places (vLLM: max_num_seqs)."""
+    max_step_tokens: int
+    """The engine's token budget a step (vLLM: max_num_batched_tokens)."""
+    step_time: StepTime = field(default_factory=StepTime)
+    settings: Settings = field(default_factory=Settings)
+
+
+class Reason(StrEnum):
+    """Why a request stands where it stands in a plan."""
+
+    ARRIVAL = "arrival"
+    """By arrival, or by the number its caller gave."""
+    ON_TIME = "on_time"
+    """Can meet its target and is among those worth keeping on time."""
+    DEFERRED = "deferred"
+    """Could meet its target, but only at the cost of others worth more."""
+    LATE = "late"
+    """Cannot meet its target any more: by gain density."""
+    NO_TARGET = "no_target"
+    """Best effort: by gain density."""
+    AGED = "aged"
+    """Waited longer than the pool's patience."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the engine should do until the next plan."""
+
+    order: Sequence[str]
+    """Every request's id, first served first."""
+    preempt: Sequence[str]
+    """Running requests to take off the batch now."""
+    token_budget: int
+    """Tokens a step may schedule."""
+    max_running: int
+    """Places that the step may fill."""
+    reasons: Mapping[str, Reason]
+
+
+def table(entries: Sequence[Entry]) -> tuple[dict[str, Floats], Floats]:
+    """The static facts of these entries as columns of shape (n,), and their length grids, shape (n, len(GRID))."""
+    rows = np.concatenate([entry.job.row for entry in entries]).reshape(len(entries), len(COLUMNS) + len(GRID))
+    return dict(zip(COLUMNS, rows.T, strict=False)), rows[:, len(COLUMNS) :]

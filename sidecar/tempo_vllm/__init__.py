@@ -1,0 +1,1 @@
+"""The Tempo scheduler inside vLLM: a thin adapter over `tempo_core`."""
