@@ -154,7 +154,14 @@ class RequestLedger:
 
 
 class ProgramLedger:
-    """Follows one program of a collective class: all of its calls' tokens count when the last one ends."""
+    """Follows one program of a collective class: all of its calls' tokens count when the last one ends.
+
+    Args:
+        slo: its collective class.
+        arrival_s: when its first call arrived.
+        deadline_s: an absolute deadline that its caller gave; it counts where it is later than the class's own.
+
+    """
 
     __slots__ = ("_deadline_s", "arrival_s", "calls", "last_s", "output_tokens", "prompt_tokens", "slo", "stages")
 
@@ -171,9 +178,8 @@ class ProgramLedger:
     @property
     def deadline_s(self) -> float:
         """Absolute deadline of the whole program, given the stages that it had so far."""
-        if self._deadline_s is not None:
-            return self._deadline_s
-        return self.arrival_s + self.slo.deadline_s(max(self.stages - 1, 0))
+        own_s = self.arrival_s + self.slo.deadline_s(max(self.stages - 1, 0))
+        return own_s if self._deadline_s is None else max(own_s, self._deadline_s)
 
     @property
     def value(self) -> float:

@@ -9,6 +9,7 @@ keeps rising at the right pace however wrong the grid was.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -38,7 +39,7 @@ def valid_grid(values: Sequence[float]) -> bool:
     """Whether these are quantiles at `GRID`: as many, positive, finite, and none smaller than the one before."""
     if len(values) != len(GRID) or not values[0] > 0.0:
         return False
-    return all(a <= b for a, b in zip(values, values[1:], strict=False)) and bool(np.isfinite(values[-1]))
+    return all(a <= b for a, b in pairwise(values)) and bool(np.isfinite(values[-1]))
 
 
 def remaining(grid: Floats, generated: Floats, quantile: float) -> tuple[Floats, Floats]:

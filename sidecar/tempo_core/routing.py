@@ -1,7 +1,7 @@
-"""Which replica a request goes to: the one that is expected to start and finish it soonest."""
+"""Which replica a request goes to: the one that is expected to finish it soonest."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
 
 
 class Replica(NamedTuple):
@@ -12,20 +12,24 @@ class Replica(NamedTuple):
     outstanding_tokens: float
     """Tokens that the requests in flight there are still expected to need, prompt tokens discounted to output's."""
     tokens_per_s: float
-    """How fast it has been lately, all requests together."""
+    """How fast it can go, all requests together."""
     holds_program: bool = False
     """Whether it served the program's earlier calls, whose prefixes it may still have."""
 
 
-AFFINITY_S = 0.5
+AFFINITY_S: Final = 0.5
 """Seconds of expected delay that a program's warm prefix is worth."""
 
 
-def route(replicas: Sequence[Replica], excluded: Sequence[str] = ()) -> Replica | None:
-    """The ready replica with the least expected delay, or None. Ties go to the first; `excluded` were tried already."""
+def route(replicas: Iterable[Replica], tokens: float, excluded: Collection[str] = ()) -> Replica | None:
+    """The ready replica with the least expected delay for a request of `tokens` more tokens, or None.
+
+    Ties go to the first; `excluded` names those that were tried already.
+    """
+
+    def delay_s(replica: Replica) -> float:
+        work_s = (replica.outstanding_tokens + tokens) / max(replica.tokens_per_s, 1e-9)
+        return work_s - AFFINITY_S * replica.holds_program
+
     candidates = [replica for replica in replicas if replica.ready and replica.name not in excluded]
-    return min(candidates, key=_delay_s, default=None)
-
-
-def _delay_s(replica: Replica) -> float:
-    return replica.outstanding_tokens / max(replica.tokens_per_s, 1e-9) - AFFINITY_S * replica.holds_program
+    return min(candidates, key=delay_s, default=None)

@@ -172,4 +172,5 @@ class Plan:
 def table(entries: Sequence[Entry]) -> tuple[dict[str, Floats], Floats]:
     """The static facts of these entries as columns of shape (n,), and their length grids, shape (n, len(GRID))."""
     rows = np.concatenate([entry.job.row for entry in entries]).reshape(len(entries), len(COLUMNS) + len(GRID))
-    return dict(zip(COLUMNS, rows.T, strict=False)), rows[:, len(COLUMNS) :]
+    columns = np.ascontiguousarray(rows[:, : len(COLUMNS)].T)
+    return dict(zip(COLUMNS, columns, strict=True)), rows[:, len(COLUMNS) :]
