@@ -1,0 +1,195 @@
+"""The shell that router and sidecar share: probes, metrics, errors in OpenAI's shape, limits and a graceful end."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import click
+import orjson
+import uvloop
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from tempo_api.openai import APIError, Ending, error_body
+from tempo_api.wire import DROPPED_HEADER
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that are always answered, however full or far gone the server is."""
+
+
+class Lifecycle:
+    """How busy an app is, and whether it still takes requests."""
+
+    def __init__(self, max_in_flight: int) -> None:
+        self.in_flight = 0
+        self.draining = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._max_in_flight = max_in_flight
+
+    def enter(self) -> None:
+        """Count a request in.
+
+        Raises:
+            APIError: `SHUTTING_DOWN` or `SATURATED`.
+
+        """
+        if self.draining:
+            raise APIError(Ending.SHUTTING_DOWN, "The server is shutting down.", retry_after_s=1.0)
+        if self.in_flight >= self._max_in_flight:
+            message = f"The server has {self.in_flight} requests in flight, as many as it takes."
+            raise APIError(Ending.SATURATED, message, retry_after_s=1.0)
+        self.in_flight += 1
+        self.idle.clear()
+
+    def leave(self) -> None:
+        """Count a request out."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.idle.set()
+
+
+LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
+
+
+def make_app(
+    *,
+    ready: Callable[[], Awaitable[dict[str, Any]]],
+    registry: CollectorRegistry,
+    on_error: Callable[[web.Request, Ending], None],
+    max_body_bytes: int,
+    max_in_flight: int,
+) -> web.Application:
+    """An app with probes, metrics and limits; the caller adds its routes.
+
+    Args:
+        ready: what `/readyz` says; `ready: true` in it makes the status 200, as long as the app is not draining.
+        registry: the app's own metrics.
+        on_error: told of every request that is answered with an error by this module; it counts them.
+        max_body_bytes: a larger body is refused with 413.
+        max_in_flight: one request more is refused with 429.
+
+    """
+    app = web.Application(middlewares=[_errors(on_error), _admission], client_max_size=max_body_bytes)
+    app[LIFECYCLE] = Lifecycle(max_in_flight)
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        state = await ready()
+        state["ready"] = bool(state["ready"]) and not app[LIFECYCLE].draining
+        body = orjson.dumps(state)
+        return web.Response(body=body, status=200 if state["ready"] else 503, content_type="application/json")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+def error_response(error: APIError) -> web.Response:
+    """`error` as an answer."""
+    headers = error.headers
+    if error.ending.dropped:
+        headers[DROPPED_HEADER] = error.ending.dropped
+    if error.ending is Ending.SHUTTING_DOWN:
+        headers["Connection"] = "close"
+    return web.Response(
+        body=error_body(error), status=error.ending.status, headers=headers, content_type="application/json"
+    )
+
+
+@web.middleware
+async def _admission(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.path in PROBES:
+        return await handler(request)
+    lifecycle = request.app[LIFECYCLE]
+    lifecycle.enter()
+    try:
+        return await handler(request)
+    finally:
+        lifecycle.leave()
+
+
+def _errors(on_error: Callable[[web.Request, Ending], None]) -> Any:
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:  # the one place where whatever goes wrong becomes an answer
+            translated = _translate(request, error)
+        on_error(request, translated.ending)
+        return error_response(translated)
+
+    return middleware
+
+
+def _translate(request: web.Request, error: Exception) -> APIError:
+    """What went wrong, as a caller may see it."""
+    match error:
+        case APIError():
+            return error
+        case web.HTTPRequestEntityTooLarge():
+            return APIError(Ending.BODY_TOO_LARGE, f"The body is larger than {request.client_max_size} bytes.")
+        case web.HTTPNotFound():
+            return APIError(Ending.UNKNOWN_PATH, f"Unknown request URL: {request.method} {request.path}.")
+        case web.HTTPMethodNotAllowed():
+            return APIError(Ending.METHOD_NOT_ALLOWED, f"{request.path} does not take {request.method}.")
+        case ConnectionError():
+            return APIError(Ending.CLIENT_CLOSED, "The client is gone.")
+        case _:
+            log.error("%s %s failed", request.method, request.path, exc_info=error)
+            return APIError(Ending.INTERNAL, "The server had an error while processing the request.")
+
+
+def run_server(app: web.Application, host: str, port: int, *, name: str, drain_s: float) -> None:
+    """Serve until SIGTERM or SIGINT, then let requests in flight finish for at most `drain_s` seconds.
+
+    While draining, `/readyz` says 503 and new requests are refused with 503. A second signal ends the wait.
+
+    Raises:
+        click.ClickException: if the port can't be had; click makes it one line and exit code 1.
+
+    """
+    uvloop.run(_serve(app, host, port, name, drain_s))
+
+
+async def _serve(app: web.Application, host: str, port: int, name: str, drain_s: float) -> None:
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    # A client that hangs up must cancel its handler, or the engine goes on generating for nobody.
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port, backlog=1024).start()
+        except OSError as error:
+            raise click.ClickException(f"can't listen on {host}:{port} ({error.strerror}); choose a --port") from error
+        click.echo(f"{name} ready on http://{host}:{runner.addresses[0][1]}")
+        await signals.get()
+        await drain(app[LIFECYCLE], drain_s, signals)
+    finally:
+        await runner.cleanup()
+
+
+async def drain(lifecycle: Lifecycle, drain_s: float, hurry: asyncio.Queue[None]) -> None:
+    """Refuse new requests; wait until none is left, `drain_s` seconds are over, or `hurry` has something."""
+    lifecycle.draining = True
+    log.info("draining: %d requests in flight, at most %g s", lifecycle.in_flight, drain_s)
+    waits = [asyncio.ensure_future(lifecycle.idle.wait()), asyncio.ensure_future(hurry.get())]
+    await asyncio.wait(waits, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)

@@ -1,0 +1,207 @@
+"""What a caller asks for, resolved against what the pool grants: class, targets, tenant, place in a program.
+
+A caller may ask for less than its class, never for more: looser targets are taken, tighter ones fall back to the
+class's own. Every header that is there must be well formed, even where the class has no use for it. No I/O; the one
+thing that is not a function of the arguments is the random id of a collective call that belongs to no program.
+"""
+
+import difflib
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any, Final
+
+from tempo_api import wire
+from tempo_api.manifest import Pool
+from tempo_api.openai import APIError, Ending
+from tempo_core.programs import Call, Programs
+from tempo_core.slo import Pattern, SLOClass
+
+Headers = Mapping[str, str]
+"""By lower-case name, or any case if the mapping does not mind."""
+
+_LONGEST_VALUE: Final = 256
+_STAGES: Final = 10_000
+_FLAGS: Final = {"1": True, "true": True, "0": False, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A request as the router serves it."""
+
+    intake: wire.Intake
+    slo: SLOClass
+    """Its class, with the looser targets that the caller asked for."""
+    call: Call | None
+    """Its place in its program, for a collective class only; whoever resolved it owes `Programs.end`."""
+    clamped: tuple[str, ...]
+    """The targets that were tighter than the class's own, and were not granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the headers say, in seconds."""
+
+    ttft_s: float | None
+    tbt_s: float | None
+    deadline_s: float | None
+    program_deadline_s: float | None
+    program: str | None
+    stage: int | None
+    final: bool
+
+
+def resolve(headers: Headers, body: Mapping[str, Any], pool: Pool, programs: Programs, now_s: float) -> Resolved:
+    """Resolve a request that arrives at `now_s` (absolute seconds, the clock of `programs`).
+
+    A collective call begins in `programs`. Its `intake.deadline_s` counts from its own arrival to its stage's
+    cumulative sub-deadline, so it is negative where the program is late already.
+
+    Raises:
+        APIError: `INVALID_VALUE`, naming the header at fault; `programs` is then untouched.
+
+    """
+    slo = pool.classes[_class_name(headers, body, pool)]
+    asked = _read(headers)
+    tenant = _tenant(headers, body)
+    if slo.pattern is Pattern.COLLECTIVE:
+        return _collective(slo, asked, tenant, programs, now_s)
+    return _single(slo, asked, tenant)
+
+
+def _single(slo: SLOClass, asked: _Asked, tenant: str) -> Resolved:
+    wanted = {
+        Pattern.LATENCY: {"ttft_s": asked.ttft_s, "tbt_s": asked.tbt_s},
+        Pattern.DEADLINE: {"ttlt_s": asked.deadline_s},
+    }.get(slo.pattern, {})
+    given = {name: value for name, value in wanted.items() if value is not None}
+    looser = {name: value for name, value in given.items() if value > getattr(slo.objectives, name)}
+    tighter = tuple(_TARGETS[name] for name, value in given.items() if value < getattr(slo.objectives, name))
+    slo = replace(slo, objectives=replace(slo.objectives, **looser)) if looser else slo
+    intake = wire.Intake(
+        slo_class=slo.name,
+        ttft_s=looser.get("ttft_s"),
+        tbt_s=looser.get("tbt_s"),
+        deadline_s=slo.deadline_s() if slo.pattern is Pattern.DEADLINE else None,
+        tenant=tenant,
+    )
+    return Resolved(intake, slo, None, tighter)
+
+
+_TARGETS: Final = {"ttft_s": "ttft", "tbt_s": "tbt", "ttlt_s": "deadline"}
+
+
+def _collective(slo: SLOClass, asked: _Asked, tenant: str, programs: Programs, now_s: float) -> Resolved:
+    alone = asked.program is None
+    call = programs.begin(
+        asked.program or secrets.token_hex(8),
+        slo,
+        now_s,
+        stage=asked.stage,
+        deadline_s=asked.program_deadline_s,
+        final=asked.final or alone,
+    )
+    clamped = asked.program_deadline_s is not None and asked.program_deadline_s < slo.deadline_s()
+    intake = wire.Intake(
+        slo_class=slo.name,
+        deadline_s=call.deadline_s - now_s,
+        program=call.program,
+        stage=call.stage,
+        program_elapsed_s=now_s - call.program_arrival_s,
+        banked_gain=call.banked_gain,
+        tenant=tenant,
+    )
+    return Resolved(intake, slo, call, ("program_deadline",) if clamped else ())
+
+
+def _class_name(headers: Headers, body: Mapping[str, Any], pool: Pool) -> str:
+    """Our own header must name a class; another gateway's may mean something else, and is then passed over."""
+    own, *foreign = wire.CLASS_HEADERS
+    name = _text(headers, own)
+    if name is not None and name not in pool.classes:
+        near = difflib.get_close_matches(name, pool.classes, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise _refusal(own, f"{name!r} is no class of this pool.{hint} Its classes are {', '.join(pool.classes)}.")
+    names = [name, *(_text(headers, header) for header in foreign)]
+    tier = body.get("service_tier")
+    if isinstance(tier, str):
+        names.append(pool.spec.router.service_tiers.get(tier))
+    return next((name for name in names if name and name in pool.classes), pool.default_class)
+
+
+def _tenant(headers: Headers, body: Mapping[str, Any]) -> str:
+    """Named by a gateway's header; else a digest of the key, or of `user`: neither should turn up in a log."""
+    named = _first(headers, wire.TENANT_HEADERS)
+    if named is not None:
+        return named
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return _digest(key.strip())
+    user = body.get("user")
+    return _digest(user) if isinstance(user, str) and user else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _read(headers: Headers) -> _Asked:
+    return _Asked(
+        ttft_s=_seconds(headers, wire.TTFT_HEADERS),
+        tbt_s=_seconds(headers, wire.TBT_HEADERS),
+        deadline_s=_seconds(headers, (wire.DEADLINE_HEADER,)),
+        program_deadline_s=_seconds(headers, (wire.PROGRAM_DEADLINE_HEADER,)),
+        program=_first(headers, (wire.PROGRAM_HEADER, *wire.SESSION_HEADERS)),
+        stage=_stage(headers),
+        final=_flag(headers, wire.FINAL_HEADER),
+    )
+
+
+def _first(headers: Headers, names: Iterable[str]) -> str | None:
+    return next((value for name in names if (value := _text(headers, name)) is not None), None)
+
+
+def _text(headers: Headers, name: str) -> str | None:
+    value = headers.get(name)
+    if value is None or not (value := value.strip()):
+        return None
+    if len(value) > _LONGEST_VALUE or not value.isprintable():
+        raise _refusal(name, f"it must be printable text of at most {_LONGEST_VALUE} characters.")
+    return value
+
+
+def _seconds(headers: Headers, names: Iterable[str]) -> float | None:
+    for name in names:
+        text = _text(headers, name)
+        if text is None:
+            continue
+        try:
+            milliseconds = float(text)
+        except ValueError:
+            milliseconds = -1.0
+        if not (isfinite(milliseconds) and milliseconds > 0.0):
+            raise _refusal(name, f"{text!r} is no number of milliseconds above zero.")
+        return milliseconds / 1e3
+    return None
+
+
+def _stage(headers: Headers) -> int | None:
+    text = _text(headers, wire.STAGE_HEADER)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) < _STAGES):
+        raise _refusal(wire.STAGE_HEADER, f"{text!r} is no whole number from 0 to {_STAGES - 1}.")
+    return int(text)
+
+
+def _flag(headers: Headers, name: str) -> bool:
+    text = _text(headers, name)
+    if text is not None and text.lower() not in _FLAGS:
+        raise _refusal(name, f"{text!r} is neither 1 nor 0 (true, false).")
+    return text is not None and _FLAGS[text.lower()]
+
+
+def _refusal(header: str, problem: str) -> APIError:
+    return APIError(Ending.INVALID_VALUE, f"{header}: {problem}", param=header)

@@ -1,0 +1,77 @@
+"""What the scheduler plug-in inside the engine says of itself, by way of a small status file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+_STALE_S: Final = 10.0
+_LARGEST: Final = 1 << 16
+
+
+class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The file's content; `unknown` if there is none, or if its writer has been silent for ten seconds."""
+
+    state: Literal["active", "fallback", "unknown"] = "unknown"
+    reason: str = ""
+    policy: str = ""
+    steps: int = 0
+    passes: int = 0
+    pass_seconds_mean: float = 0.0
+    preemptions: int = 0
+    malformed: int = 0
+    running: int = 0
+    waiting: int = 0
+    step_time: dict[str, float] = {}
+    reasons: dict[str, int] = {}
+    written_s: float = 0.0
+
+
+UNKNOWN: Final = PluginStatus()
+
+
+def read_status(path: Path | None, now_s: float) -> PluginStatus:
+    """The status in `path` at `now_s` (epoch). Never raises: whatever can't be used is `UNKNOWN`."""
+    if path is None:
+        return UNKNOWN
+    try:
+        with path.open("rb") as file:
+            status = msgspec.json.decode(file.read(_LARGEST), type=PluginStatus)
+    except (OSError, msgspec.DecodeError):
+        return UNKNOWN
+    return status if now_s - status.written_s <= _STALE_S else UNKNOWN
+
+
+def status_metrics(status: PluginStatus) -> Iterable[Metric]:
+    """The status as Prometheus metrics; only the state itself where nothing else is known."""
+    active = GaugeMetricFamily(
+        "tempo_engine_scheduler_active", "1 if Tempo orders the engine's queues, 0 if not, -1 if unknown"
+    )
+    active.add_metric([], {"active": 1.0, "fallback": 0.0, "unknown": -1.0}[status.state])
+    yield active
+    if status.state == "unknown":
+        return
+    for name, text, value in (
+        ("running", "Requests running in the engine", status.running),
+        ("waiting", "Requests waiting in the engine", status.waiting),
+        ("pass_seconds_mean", "Mean duration of a scheduler pass", status.pass_seconds_mean),
+    ):
+        yield GaugeMetricFamily(f"tempo_engine_{name}", text, value=value)
+    for name, text, count in (
+        ("steps", "Engine steps", status.steps),
+        ("scheduler_passes", "Scheduler passes", status.passes),
+        ("preemptions", "Requests preempted by the scheduler", status.preemptions),
+        ("facts_malformed", "Metadata entries that the engine ignored", status.malformed),
+    ):
+        yield CounterMetricFamily(f"tempo_engine_{name}", text, value=count)
+    step_time = GaugeMetricFamily("tempo_engine_step_time", "Coefficients of the step-time fit", labels=["term"])
+    for term, seconds in status.step_time.items():
+        step_time.add_metric([term], seconds)
+    yield step_time
+    reasons = CounterMetricFamily("tempo_engine_decisions", "Scheduling decisions by reason", labels=["reason"])
+    for reason, total in status.reasons.items():
+        reasons.add_metric([reason], total)
+    yield reasons

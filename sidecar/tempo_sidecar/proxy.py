@@ -1,0 +1,196 @@
+"""The sidecar's HTTP side: a proxy in front of one engine."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+
+from tempo_api.http.relay import forwarded_headers, new_session, relay
+from tempo_api.http.server import LIFECYCLE, error_response, make_app
+from tempo_api.intake import resolve
+from tempo_api.manifest import Pool
+from tempo_api.openai import APIError, Ending, parse_body
+from tempo_api.reload import Reloader
+from tempo_api.wire import INTAKE_HEADER, Intake, decode_intake
+from tempo_core.programs import Call, Programs
+from tempo_sidecar.analyse import analyse, asks_usage, engine_body
+from tempo_sidecar.health import EngineHealth
+from tempo_sidecar.lengths import LengthModel
+from tempo_sidecar.metrics import Metrics
+from tempo_sidecar.plugin import read_status, status_metrics
+from tempo_sidecar.rate import BusyRate
+from tempo_sidecar.tracker import Tracker
+
+_MAX_BODY_BYTES: Final = 64 << 20
+"""A bound, not a policy: what callers may send is the router's business."""
+# Only Tempo may say what comes first, and the engine takes a priority from a header too.
+_RESERVED_HEADERS: Final = (INTAKE_HEADER, "x-vllm-priority")
+_CHAT: Final = "/v1/chat/completions"
+_HOUSEKEEPING_S: Final = 1.0
+
+
+class Sidecar:
+    """Everything that one sidecar knows; `app()` is its server, for one event loop.
+
+    Args:
+        engine_url: such as `http://127.0.0.1:8002`.
+        reloader: the pool's manifest.
+        lengths: predicts and learns output lengths.
+        plugin_status: the file in which the scheduler plug-in says how it fares.
+        max_in_flight: one request more is refused with 429.
+        clock: absolute seconds (epoch), which engine and sidecar share.
+
+    """
+
+    def __init__(
+        self,
+        engine_url: str,
+        reloader: Reloader,
+        lengths: LengthModel,
+        *,
+        plugin_status: Path | None = None,
+        max_in_flight: int = 4096,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine_url = engine_url.rstrip("/")
+        self._reloader = reloader
+        self._lengths = lengths
+        self._plugin_status = plugin_status
+        self._max_in_flight = max_in_flight
+        self._clock = clock
+        self._metrics = Metrics()
+        self._programs = Programs()
+        self._rate = BusyRate()
+        self._session: aiohttp.ClientSession
+        self._health: EngineHealth
+
+    def app(self) -> web.Application:
+        """The server."""
+        self._app = make_app(
+            ready=self._ready,
+            registry=self._metrics.registry,
+            on_error=self._refused,
+            max_body_bytes=_MAX_BODY_BYTES,
+            max_in_flight=self._max_in_flight,
+        )
+        self._app.router.add_post("/v1/chat/completions", self._complete)
+        self._app.router.add_post("/v1/completions", self._complete)
+        self._app.router.add_get("/engine/metrics", self._engine_metrics)
+        self._app.router.add_route("*", "/{path:.*}", self._pass_through)
+        self._app.cleanup_ctx.append(self._running)
+        self._add_scraped_metrics()
+        return self._app
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        body = parse_body(await request.read())
+        pool, now_s = self._reloader.pool, self._clock()
+        intake, call = self._intake(request.headers, body, pool, now_s)
+        work = analyse(intake, body, pool, self._lengths, now_s, chat=request.path == _CHAT)
+        tracker = Tracker(work, self._clock, self._rate.add, drop_usage=not asks_usage(body))
+        self._rate.begin(now_s)
+        ending = Ending.INTERNAL
+        try:
+            relayed = await relay(
+                request,
+                self._session,
+                self._engine_url,
+                body=engine_body(body, work),
+                headers=forwarded_headers(request.headers, _RESERVED_HEADERS),
+                tap=tracker,
+            )
+            ending = relayed.ending
+            return relayed.response
+        except APIError as error:
+            ending = error.ending
+            return error_response(error)
+        except asyncio.CancelledError:
+            ending = Ending.CLIENT_CLOSED
+            raise
+        finally:
+            self._ended(tracker, call, ending, pool)
+
+    def _intake(
+        self, headers: Mapping[str, str], body: Mapping[str, Any], pool: Pool, now_s: float
+    ) -> tuple[Intake, Call | None]:
+        """What the router made of the request; without a router, what the sidecar makes of it itself."""
+        if (value := headers.get(INTAKE_HEADER)) is not None:
+            try:
+                intake = decode_intake(value)
+            except ValueError:
+                self._metrics.intake_malformed.inc()
+            else:
+                self._metrics.class_unknown.inc(intake.slo_class not in pool.classes)
+                return intake, None
+        resolved = resolve(headers, body, pool, self._programs, now_s)
+        return resolved.intake, resolved.call
+
+    def _ended(self, tracker: Tracker, call: Call | None, ending: Ending, pool: Pool) -> None:
+        now_s = self._clock()
+        self._rate.end(now_s)
+        if ending is Ending.COMPLETED and tracker.broken:
+            ending = Ending.UPSTREAM_FAILED
+        outcome = tracker.finish()
+        self._metrics.ended(outcome.slo_class, ending)
+        if call and (program := self._programs.end(call, outcome, now_s)):
+            self._metrics.program_ended(program)
+        if ending is not Ending.COMPLETED:
+            return
+        self._metrics.completed(outcome, streamed=tracker.streamed)
+        if tracker.learnable:
+            self._metrics.bound(outcome.slo_class, covered=tracker.covered(pool.settings.length_quantile))
+            self._lengths.learn(
+                outcome.slo_class, tracker.work.prompt_tokens, outcome.output_tokens, truncated=tracker.truncated
+            )
+
+    def _refused(self, _: web.Request, ending: Ending) -> None:
+        """Count what was answered with an error before it had a class; `_ended` counts the others."""
+        self._metrics.ended("", ending)
+
+    async def _pass_through(self, request: web.Request) -> web.StreamResponse:
+        headers = forwarded_headers(request.headers, _RESERVED_HEADERS)
+        relayed = await relay(request, self._session, self._engine_url, body=await request.read(), headers=headers)
+        return relayed.response
+
+    async def _engine_metrics(self, _: web.Request) -> web.Response:
+        try:
+            async with self._session.get(f"{self._engine_url}/metrics") as answer:
+                return web.Response(body=await answer.read(), status=answer.status, content_type=answer.content_type)
+        except (aiohttp.ClientError, OSError) as error:
+            raise APIError(Ending.UPSTREAM_FAILED, "The engine can't be reached.") from error
+
+    async def _ready(self) -> dict[str, Any]:
+        now_s = self._clock()
+        return {
+            "ready": await self._health.healthy(),
+            "running": self._rate.live,
+            "in_flight": self._app[LIFECYCLE].in_flight,
+            "scheduler": read_status(self._plugin_status, now_s).state,
+            "tokens_per_s": round(self._rate.tokens_per_s(now_s), 1),
+        }
+
+    def _add_scraped_metrics(self) -> None:
+        lifecycle, reloader = self._app[LIFECYCLE], self._reloader
+        self._metrics.gauge("in_flight", "Requests in flight", lambda: lifecycle.in_flight)
+        self._metrics.gauge("programs", "Programs followed here", lambda: len(self._programs))
+        self._metrics.gauge("config_reloads", "Configurations taken over", lambda: reloader.reloads)
+        self._metrics.gauge("config_failures", "Configurations refused", lambda: reloader.failures)
+        self._metrics.collect(lambda: status_metrics(read_status(self._plugin_status, self._clock())))
+
+    async def _running(self, _: web.Application) -> AsyncIterator[None]:
+        async with new_session() as self._session:
+            self._health = EngineHealth(self._session, self._engine_url)
+            housekeeping = asyncio.create_task(self._keep_house())
+            yield
+            housekeeping.cancel()
+            await asyncio.gather(housekeeping, return_exceptions=True)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            self._reloader.poll()
+            for program in self._programs.expire(self._clock()):
+                self._metrics.program_ended(program)

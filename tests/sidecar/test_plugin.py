@@ -1,0 +1,74 @@
+import json
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
+
+from tempo_sidecar.plugin import UNKNOWN, read_status, status_metrics
+
+STATUS = {
+    "state": "active",
+    "reason": "",
+    "policy": "tempo",
+    "steps": 9,
+    "passes": 3,
+    "pass_seconds_mean": 0.001,
+    "preemptions": 2,
+    "malformed": 1,
+    "running": 4,
+    "waiting": 5,
+    "step_time": {"base_s": 0.008},
+    "reasons": {"urgent": 7},
+    "written_s": 100.0,
+    "added_later": True,
+}
+
+
+def write(path, status):
+    path.write_text(status if isinstance(status, str) else json.dumps(status))
+    return path
+
+
+def exposition(status):
+    class Once(Collector):
+        def collect(self):
+            return status_metrics(status)
+
+    registry = CollectorRegistry()
+    registry.register(Once())
+    return generate_latest(registry).decode().splitlines()
+
+
+def test_the_plug_ins_word_is_taken_for_ten_seconds(tmp_path):
+    path = write(tmp_path / "status.json", STATUS)
+    assert read_status(path, 109.9).state == "active"
+    assert read_status(path, 110.1) is UNKNOWN
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"state": "confused", "written_s": 100}', '{"steps": "x"}'])
+def test_a_file_that_can_not_be_used_says_nothing(tmp_path, text):
+    assert read_status(write(tmp_path / "status.json", text), 100.0) is UNKNOWN
+
+
+def test_no_file_says_nothing(tmp_path):
+    assert read_status(None, 100.0) is UNKNOWN
+    assert read_status(tmp_path / "absent", 100.0) is UNKNOWN
+
+
+def test_the_status_is_exported(tmp_path):
+    lines = exposition(read_status(write(tmp_path / "status.json", STATUS), 100.0))
+    for line in (
+        "tempo_engine_scheduler_active 1.0",
+        "tempo_engine_waiting 5.0",
+        "tempo_engine_preemptions_total 2.0",
+        "tempo_engine_facts_malformed_total 1.0",
+        'tempo_engine_step_time{term="base_s"} 0.008',
+        'tempo_engine_decisions_total{reason="urgent"} 7.0',
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize(("state", "value"), [("fallback", "0.0"), ("unknown", "-1.0")])
+def test_an_engine_in_its_own_order_shows_in_one_gauge(tmp_path, state, value):
+    status = read_status(write(tmp_path / "status.json", STATUS | {"state": state}), 100.0)
+    assert f"tempo_engine_scheduler_active {value}" in exposition(status)

@@ -1,0 +1,150 @@
+"""FakeEngine: a stand-in for vLLM's OpenAI server, whose pace and accidents a test decides."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+MODEL = "fake-model"
+
+
+@dataclass
+class FakeEngine:
+    """An engine in this process; use it through `running()`.
+
+    It answers every prompt with `tokens` words, one event each, and speaks vLLM's dialect: the usage event only if
+    asked for, `max_tokens` as the cap, 404 for another model.
+    """
+
+    tokens: int = 5
+    pace_s: float = 0.0
+    """Before each token."""
+    prompt_tokens: int = 7
+    die_after: int | None = None
+    """Cut the connection after this many tokens; 0: before the answer's head."""
+    hold: asyncio.Event | None = None
+    """If set, wait for it after the first token."""
+    refuse_with: int | None = None
+    """Answer this status instead."""
+    healthy: bool = True
+    bodies: list[dict] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    disconnects: int = 0
+    """Answers that ended because the other side hung up."""
+    url: str = ""
+
+    @asynccontextmanager
+    async def running(self):
+        """Serve on a free port of 127.0.0.1; `url` is set."""
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_post("/v1/chat/completions", self._completion)
+        app.router.add_post("/v1/completions", self._completion)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_route("*", "/echo", self._echo)
+        app.router.add_route("*", "/v1/echo", self._echo)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _completion(self, request):
+        body = await request.json()
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        if self.refuse_with or body.get("model") not in {None, MODEL}:
+            status = self.refuse_with or 404
+            return web.json_response({"error": {"message": "no", "type": "Fake", "code": status}}, status=status)
+        try:
+            return await (self._stream(request, body) if body.get("stream") else self._whole(request, body))
+        except (asyncio.CancelledError, ConnectionError):
+            self.disconnects += 1
+            raise
+
+    async def _stream(self, request, body):
+        if self.die_after == 0:
+            return self._die(request, None)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        count = self._count(body)
+        for index in range(count):
+            await asyncio.sleep(self.pace_s)
+            await response.write(event(chunk(request.path, index, last=index == count - 1)))
+            if index + 1 == self.die_after:
+                return self._die(request, response)
+            if self.hold and not index:
+                await self.hold.wait()
+        if (body.get("stream_options") or {}).get("include_usage"):
+            await response.write(event({**chunk(request.path, 0), "choices": [], "usage": self._usage(count)}))
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def _whole(self, request, body):
+        if self.die_after is not None:
+            return self._die(request, None)
+        count = self._count(body)
+        await asyncio.sleep(self.pace_s * count)
+        if self.hold:
+            await self.hold.wait()
+        text = "".join(word(index) for index in range(count))
+        reason = "length" if count < self.tokens else "stop"
+        shape = {"message": {"role": "assistant", "content": text}} if "chat" in request.path else {"text": text}
+        choices = [{"index": 0, "finish_reason": reason, **shape}]
+        return web.json_response({"id": "fake", "model": MODEL, "choices": choices, "usage": self._usage(count)})
+
+    def _count(self, body):
+        return min(self.tokens, body.get("max_completion_tokens") or body.get("max_tokens") or self.tokens)
+
+    def _usage(self, count):
+        total = self.prompt_tokens + count
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": count, "total_tokens": total}
+
+    @staticmethod
+    def _die(request, response):
+        request.transport.abort()
+        return response or web.Response()
+
+    async def _models(self, _):
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def _health(self, _):
+        return web.Response(status=200 if self.healthy else 500)
+
+    async def _readyz(self, _):
+        """What a sidecar says, so that a router may stand right before this engine."""
+        return web.json_response({"ready": self.healthy}, status=200 if self.healthy else 503)
+
+    async def _metrics(self, _):
+        return web.Response(text="vllm:num_requests_running 0\n")
+
+    async def _echo(self, request):
+        self.headers.append(dict(request.headers))
+        body = await request.read()
+        return web.Response(body=body, headers={"x-method": request.method, "x-path": str(request.rel_url)})
+
+
+def word(index):
+    """The text of a token."""
+    return f" w{index}"
+
+
+def chunk(path, index, *, last=False):
+    """A stream's event as an object."""
+    text = {"delta": {"content": word(index)}} if "chat" in path else {"text": word(index)}
+    choice = {"index": 0, "finish_reason": "stop" if last else None, **text}
+    kind = "chat.completion.chunk" if "chat" in path else "text_completion"
+    return {"id": "fake", "object": kind, "created": 1, "model": MODEL, "choices": [choice]}
+
+
+def event(data):
+    """An object as a server-sent event."""
+    return f"data: {json.dumps(data)}\n\n".encode()
