@@ -4,7 +4,7 @@ Everything here is a column: arrays of shape (n,), one item a request, in the or
 and tokens throughout. A program's live calls are pooled: they earn together or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,35 +17,38 @@ from tempo_core.snapshot import BEST_EFFORT, COLLECTIVE, LATENCY, Entry, Snapsho
 _STREAM_POINTS: Final = (0.2113, 0.7887)
 """Two-point Gauss quadrature over a stream's remaining tokens, whose shares change as it catches up."""
 
+Indices = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """How each request stands, were it served without a pause from now on."""
 
     arrival: Floats
-    running: NDArray[np.bool_]
+    running: Mask
     """Whether it holds a place."""
-    targeted: NDArray[np.bool_]
+    targeted: Mask
     """Whether it has a target at all: everything but best effort."""
     gain: Floats
     """Expected gain still to be had, in gain units; a program's calls all carry the program's."""
-    gain_later: Floats
-    """The same, were it served only once all the work at hand is done."""
-    density: Floats
-    """Gain a second of engine time."""
-    loss_density: Floats
-    """Gain lost by letting everyone else go first, a second of engine time."""
+    gain_after: Callable[[Floats], Floats]
+    """The same, were it served only after as many seconds as the argument, shape (n,), says."""
     cost_s: Floats
     """Engine time that its remaining tokens take, sharing steps with a full batch; a program's calls' together."""
     own_cost_s: Floats
     """The same for the request alone."""
+    density: Floats
+    """Gain a second of engine time."""
+    loss_density: Floats
+    """Gain lost by letting all the work at hand go first, a second of engine time."""
     run_s: Floats
     """Time to its end, expected."""
     slack_s: Floats
     """How long it can wait and still be on time, if it turns out as long as its length bound."""
     due_s: Floats
     """When its last token is due, absolute; inf for best effort."""
-    attainable: NDArray[np.bool_]
+    attainable: Mask
     """Whether it can still meet its target, if it turns out as long as expected."""
     prefill_tokens: Floats
     """Tokens to compute before its next output token; 0 for a request that is decoding."""
@@ -74,38 +77,36 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     token_s = decode_s + batch * float(prefill_s.sum() / to_come.sum())
     run_s = prefill_s + to_come * token_s
 
-    pattern = facts["pattern"]
-    backlog_s = float(own_cost_s.sum())
-    stream = _streams(facts, generated, to_come, prefill_s, first_token, token_s, now_s)
-    stream_later = _streams(facts, generated, to_come, prefill_s, first_token, token_s, now_s + backlog_s)
     worth = facts["weight"] * (facts["w_in"] * facts["prompt"] + facts["w_out"] * (generated + to_come))
-    gain, cost_s, end_s = worth, own_cost_s, now_s + run_s
-    calls = np.flatnonzero(pattern == COLLECTIVE)
-    if len(calls):
-        gain, cost_s, end_s = _pool(entries, calls, facts["banked"], worth, own_cost_s, end_s)
-    allowed = np.maximum(facts["due"] - facts["scored_from"], 0.0)
-    with np.errstate(invalid="ignore"):  # inf / inf of best effort, replaced below
-        now, later = (_fade(allowed, end_s + d - facts["scored_from"], facts["decay"]) for d in (0.0, backlog_s))
+    at_stake, cost_s, end_s = _pool(entries, facts, worth, own_cost_s, now_s + run_s)
+    streams = _streams(facts, generated, to_come, prefill_s, first_token, token_s, now_s)
 
-    is_stream = pattern == LATENCY
-    bound_s = prefill_s + to_bound * token_s
-    due = np.where(is_stream, stream.due, facts["due"])
-    gain_now = np.where(is_stream, stream.gain, gain * np.where(pattern == BEST_EFFORT, 1.0, now))
-    gain_later = np.where(is_stream, stream_later.gain, gain * np.where(pattern == BEST_EFFORT, 1.0, later))
+    def gain_after(delay_s: Floats) -> Floats:
+        allowed = facts["due"] - facts["scored_from"]
+        gain = at_stake * _fade(allowed, end_s - facts["scored_from"] + delay_s, facts["decay"])
+        gain[streams.index] = streams.gain_after(delay_s[streams.index])
+        return gain
+
+    slack_s = facts["due"] - now_s - prefill_s - to_bound * token_s
+    due_s = facts["due"].copy()
+    attainable = now_s + run_s <= due_s
+    slack_s[streams.index], due_s[streams.index] = streams.slack_s, streams.due_s
+    attainable[streams.index] = streams.attainable
+    gain = gain_after(np.zeros(len(entries)))
     return Outlook(
         arrival=facts["arrival"],
         running=running > 0.0,
-        targeted=pattern != BEST_EFFORT,
-        gain=gain_now,
-        gain_later=gain_later,
-        density=gain_now / cost_s,
-        loss_density=(gain_now - gain_later) / cost_s,
+        targeted=facts["pattern"] != BEST_EFFORT,
+        gain=gain,
+        gain_after=gain_after,
         cost_s=cost_s,
         own_cost_s=own_cost_s,
+        density=gain / cost_s,
+        loss_density=(gain - gain_after(np.full(len(entries), own_cost_s.sum()))) / cost_s,
         run_s=run_s,
-        slack_s=np.where(is_stream, stream.slack, facts["due"] - now_s - bound_s),
-        due_s=due,
-        attainable=np.where(is_stream, stream.attainable, now_s + run_s <= due),
+        slack_s=slack_s,
+        due_s=due_s,
+        attainable=attainable,
         prefill_tokens=prefill,
         recompute_s=computed * step.per_prefill_token_s,
     )
@@ -113,10 +114,13 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
 
 @dataclass(frozen=True, slots=True)
 class _Streams:
-    gain: Floats
-    slack: Floats
-    due: Floats
-    attainable: NDArray[np.bool_]
+    """The latency-sensitive entries' part of the columns, and where they stand in them."""
+
+    index: Indices
+    gain_after: Callable[[Floats], Floats]
+    slack_s: Floats
+    due_s: Floats
+    attainable: Mask
 
 
 def _streams(  # columns of one table
@@ -128,53 +132,63 @@ def _streams(  # columns of one table
     token_s: float,
     now_s: float,
 ) -> _Streams:
-    """The latency-sensitive view of all entries (only those of that pattern are read).
+    """The outlook of the latency-sensitive entries.
 
     Token O of a stream is due `ttft' + O * tbt` after arrival, where ttft' is the smaller of its measured and its
-    target time to first token. Before the first token, serving at once would give `elapsed + prefill + one step`.
+    target time to first token. Before the first token, serving at once gives `elapsed + prefill + one step`.
     """
-    ttft, tbt, decay = facts["ttft"], facts["tbt"], facts["decay"]
-    elapsed = now_s - facts["arrival"]
-    started = generated > 0.0
-    first_at = np.where(started, first_token - facts["arrival"], elapsed + prefill_s + token_s)
-    first_at = np.where(np.isnan(first_at), elapsed, first_at)
-    base = np.minimum(first_at, ttft)
-    with np.errstate(invalid="ignore"):  # inf - inf of other patterns' absent targets; masked by the caller
-        shares = [
-            _fade(generated + to_come * f, (elapsed + prefill_s + to_come * (f * token_s) - base) / tbt, decay)
-            for f in _STREAM_POINTS
-        ]
-        on_time = np.where(started, 0.0, facts["w_in"] * facts["prompt"] * _fade(ttft, first_at, decay))
-        gain = facts["weight"] * (on_time + facts["w_out"] * to_come * (shares[0] + shares[1]) / 2.0)
-        due = base + (generated + to_come) * tbt
-        in_pace = elapsed + prefill_s + to_come * token_s <= due + token_s
-        slack = np.where(started, base + generated * tbt - elapsed, ttft - elapsed) - prefill_s - token_s
-    return _Streams(gain, slack, facts["arrival"] + due, (first_at <= ttft) & in_pace)
+    index = np.flatnonzero(facts["pattern"] == LATENCY)
+    facts = {name: column[index] for name, column in facts.items()}
+    out, to_come, prefill_s, first_token = generated[index], to_come[index], prefill_s[index], first_token[index]
+    arrival, ttft, tbt, decay = facts["arrival"], facts["ttft"], facts["tbt"], facts["decay"]
+    started = (out > 0.0) & ~np.isnan(first_token)
+    elapsed = now_s - arrival
+    next_s = elapsed + prefill_s + token_s
+
+    def gain_after(delay_s: Floats) -> Floats:
+        first_s = np.where(started, first_token - arrival, next_s + delay_s)
+        base = np.minimum(first_s, ttft)
+        on_time = np.where(out > 0.0, 0.0, facts["w_in"] * facts["prompt"] * _fade(ttft, first_s, decay))
+        shares = 0.0 * base
+        for point in _STREAM_POINTS:
+            due = (elapsed + delay_s + prefill_s + to_come * (point * token_s) - base) / tbt
+            shares += _fade(out + to_come * point, due, decay) / len(_STREAM_POINTS)
+        gain: Floats = facts["weight"] * (on_time + facts["w_out"] * to_come * shares)
+        return gain
+
+    first_s = np.where(started, first_token - arrival, next_s)
+    base = np.minimum(first_s, ttft)
+    due = base + (out + to_come) * tbt
+    in_pace = elapsed + prefill_s + to_come * token_s <= due + token_s
+    slack_s = np.where(started, base + out * tbt, ttft) - next_s
+    return _Streams(index, gain_after, slack_s, arrival + due, (first_s <= ttft) & in_pace)
 
 
 def _pool(
-    entries: Sequence[Entry], calls: NDArray[np.intp], banked: Floats, worth: Floats, cost_s: Floats, end_s: Floats
+    entries: Sequence[Entry], facts: dict[str, Floats], worth: Floats, cost_s: Floats, end_s: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Gain, cost and end of every entry's program (of the entry itself, where it has none).
+    """What is at stake, what it costs and when it ends: of an entry's program, or of itself where it has none.
 
-    `calls` are the indices of collective entries; a program is known by its first one.
+    A program is known by its first entry's index.
     """
     of = np.arange(len(worth))
     first: dict[str, int] = {}
-    for index in calls.tolist():
+    for index in np.flatnonzero(facts["pattern"] == COLLECTIVE).tolist():
         program = entries[index].job.program
         if program is not None:
             of[index] = first.setdefault(program, index)
-    gain = np.bincount(of, worth)
-    cost = np.bincount(of, cost_s)
-    at_stake, end = np.zeros(len(gain)), np.zeros(len(gain))
-    np.maximum.at(at_stake, of, banked)
+    if not first:
+        return worth, cost_s, end_s
+    banked, end = np.zeros(len(of)), np.zeros(len(of))
+    np.maximum.at(banked, of, facts["banked"])
     np.maximum.at(end, of, end_s)
-    return (gain + at_stake)[of], cost[of], end[of]
+    size = len(of)
+    return (np.bincount(of, worth, size) + banked)[of], np.bincount(of, cost_s, size)[of], end[of]
 
 
 def _fade(target: Floats, measured: Floats, decay: Floats) -> Floats:
-    """`gain.fade` on columns; a target that is not passed keeps everything, also where both are infinite."""
+    """`gain.fade` on columns. What is not late keeps everything, also where there is no target at all."""
     late = measured > target
-    ratio = np.where(late, target, 1.0) / np.where(late, measured, 1.0)
-    return np.where(late, np.maximum(ratio, 0.0) ** np.where(late, decay, 1.0), 1.0)
+    ratio = np.divide(np.maximum(target, 0.0), measured, out=np.ones_like(measured), where=late)
+    share: Floats = np.power(ratio, decay, out=np.ones_like(measured), where=late)
+    return share

@@ -66,17 +66,14 @@ def remaining(grid: Floats, generated: Floats, quantile: float) -> tuple[Floats,
     inside = segment < len(_P) - 1
     low = np.minimum(segment, len(_P) - 2)
     slope = _STEP_P[low] / (values[rows, low + 1] - values[rows, low])
-    beyond = np.maximum(generated - values[:, -1], 0.0)
-    survival = np.where(
-        inside, 1.0 - _P[low] - (generated - values[rows, low]) * slope, _TAIL_P * np.exp(-beyond / tail)
-    )
+    # Beyond the grid the distribution has no memory, so how likely it was to get there is never asked.
+    survival = np.where(inside, 1.0 - _P[low] - (generated - values[rows, low]) * slope, 1.0)
 
     target = 1.0 - survival * (1.0 - quantile)
     at = np.minimum(np.searchsorted(_P, target, side="right") - 1, len(_P) - 2)
     linear = values[rows, at] + (target - _P[at]) / _STEP_P[at] * (values[rows, at + 1] - values[rows, at])
     exceeded = values[:, -1] + tail * np.log(_TAIL_P / np.maximum(1.0 - target, 1e-300))
     bound = np.where(target < GRID[-1], linear, exceeded)
-    # In the tail the distribution has no memory; saying so avoids the underflow of exp far out.
     bound = np.where(inside, bound, generated - tail * np.log1p(-quantile))
 
     # Mean excess: the integral of the quantile function from here to 1, over the chance of being here.

@@ -130,6 +130,8 @@ def _engine(pool: Pool, local: Local, replica: int) -> Part:
     argv += ["--enforce-eager", "--disable-uvicorn-access-log"]
     env = {
         "OMP_NUM_THREADS": "1",  # with more, one busy neighbour on the machine costs most of the speed
+        # Without this, vLLM runs a CPU worker in a process of its own, and the engine core spins a core to wait for it.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         _KV_CACHE_ENV: f"{KV_CACHE_GB:g}",
         "VLLM_NO_USAGE_STATS": "1",

@@ -7,8 +7,8 @@
 3. *Rank.* The aged lane first, then what is kept, then the rest. While every target can be met, what is kept goes by
    least slack, just in time; otherwise by the gain lost by waiting for each second of engine time.
 4. *Batch.* A step stays within the tightest time between tokens that is kept: that limits places, prefill.
-5. *Preempt.* Only for a kept or aged request that can't wait for a place, and only a victim that is still on time after
-   it, or is worth less than the newcomer by a margin, the recompute included.
+5. *Preempt.* Only where a kept request loses more by waiting for the next place than its victim does by giving its own
+   up, the recompute and a margin included.
 
 The paper ranks by density of gain alone (arXiv 2504.20068, section 4); why the gain *lost by waiting* stands in its
 place is in docs/decisions/0003-rank-by-the-gain-that-waiting-loses.md.
@@ -129,39 +129,28 @@ def _batch(snapshot: Snapshot, view: Outlook, kept: Mask, rank: list[int]) -> tu
 def _preempt(snapshot: Snapshot, view: Outlook, kept: Mask, aged: list[int], rank: list[int], places: int) -> list[str]:
     """Ids to take off the batch, so that kept requests which can't wait for a place get one.
 
-    A newcomer is compared with two running requests at most: the one that loses least by waiting, and the kept one
-    that can best afford to.
+    Each newcomer would otherwise get the place of the next running request to end. What it loses by waiting that long
+    has to pay for the victim's recompute, at what the batch earns in that time, and for the victim's own wait.
     """
-    entries, runs, keeps = snapshot.entries, view.running.tolist(), kept.tolist()
+    runs, keeps = view.running.tolist(), kept.tolist()
     running = [i for i in rank if runs[i]]
-    waiting = [i for i in rank if keeps[i] and not runs[i]]
     places_left = max(places - len(running), 0)
-    if len(waiting) <= places_left:
+    newcomers = [i for i in rank if keeps[i] and not runs[i]][places_left:]
+    victims = [i for i in running if i not in aged]
+    if not newcomers or not victims:
         return []
-    loss, slack, run_s = view.loss_density.tolist(), view.slack_s.tolist(), view.run_s.tolist()
-    spare = (view.slack_s - view.recompute_s).tolist()
-    open_to = [i for i in running if i not in aged]
-    cheap = sorted((i for i in open_to if not keeps[i]), key=loss.__getitem__, reverse=True)
-    patient = sorted((i for i in open_to if keeps[i]), key=spare.__getitem__)
-    next_free_s = sorted(run_s[i] for i in running)
-    going: list[str] = []
-    for turn, newcomer in enumerate(waiting[places_left:]):
-        if turn < len(next_free_s) and slack[newcomer] >= next_free_s[turn]:
-            continue
-        if cheap and _pays(snapshot, view, newcomer, cheap[-1]):
-            going.append(entries[cheap.pop()].job.id)
-        elif patient and spare[patient[-1]] > run_s[newcomer]:  # still on time after the newcomer and a recompute
-            going.append(entries[patient.pop()].job.id)
-        else:
-            break
-    return going
-
-
-def _pays(snapshot: Snapshot, view: Outlook, newcomer: int, victim: int) -> bool:
-    """Whether the newcomer's loss by waiting, the victim's recompute charged to it, is larger by the margin."""
-    lost = view.gain[newcomer] - view.gain_later[newcomer]
-    offered = lost / (view.cost_s[newcomer] + view.recompute_s[victim])
-    return bool(offered > (1.0 + snapshot.settings.preempt_margin) * view.loss_density[victim])
+    waits_s = np.zeros(len(rank))
+    next_free_s = np.sort(view.run_s[running])
+    turns = np.minimum(np.arange(len(newcomers)), len(running) - 1)
+    waits_s[newcomers] = next_free_s[turns]
+    waits_s[victims] = view.run_s[newcomers].mean()
+    loss = view.gain - view.gain_after(waits_s)
+    earns = float(view.gain[running].sum() / view.cost_s[running].sum())
+    price = (1.0 + snapshot.settings.preempt_margin) * (loss + earns * view.recompute_s)
+    by_loss = sorted(newcomers, key=(-loss).tolist().__getitem__)
+    by_price = sorted(victims, key=price.tolist().__getitem__)
+    pairs = zip(by_loss, by_price, strict=False)
+    return [snapshot.entries[victim].job.id for newcomer, victim in pairs if loss[newcomer] > price[victim]]
 
 
 def _reasons(entries: Sequence[Entry], view: Outlook, kept: Mask, aged: list[int]) -> dict[str, Reason]:

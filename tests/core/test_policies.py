@@ -1,0 +1,234 @@
+"""What the policies promise: of every plan, and of a whole run of a batching engine in virtual time."""
+
+import random
+from math import inf, nan
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.batch import serve
+
+from tempo_core.policies import POLICIES
+from tempo_core.slo import GainRule, Objectives, Pattern, SLOClass
+from tempo_core.snapshot import Entry, Job, Plan, Reason, Settings, Snapshot
+from tempo_core.steptime import StepTime
+
+CHAT = SLOClass("chat", Pattern.LATENCY, Objectives(ttft_s=1.0, tbt_s=0.1))
+TOOL = SLOClass("tool", Pattern.DEADLINE, Objectives(ttlt_s=8.0))
+AGENT = SLOClass("agent", Pattern.COLLECTIVE, Objectives(per_stage_s=8.0))
+BATCH = SLOClass("batch", Pattern.BEST_EFFORT)
+HARD = SLOClass("hard", Pattern.DEADLINE, Objectives(ttlt_s=8.0), GainRule(decay=inf))
+LENGTHS = (10.0, 20.0, 40.0, 60.0, 80.0, 90.0, 100.0)
+STEP = StepTime(0.02, 0.001, 0.0005, 0.0)
+tempo = POLICIES["tempo"]
+
+
+def job(id: str, slo: SLOClass, arrival_s: float = 0.0, prompt: int = 50, scale: float = 1.0, **facts) -> Job:
+    deadline = arrival_s + slo.deadline_s() if "deadline_s" not in facts else facts.pop("deadline_s")
+    return Job(
+        id,
+        slo,
+        arrival_s=arrival_s,
+        prompt_tokens=prompt,
+        max_tokens=int(200 * scale),
+        lengths=tuple(scale * length for length in LENGTHS),
+        deadline_s=deadline,
+        **facts,
+    )
+
+
+def plan(entries: list[Entry], now: float, places: int = 4, **tuning) -> Plan:
+    return tempo(Snapshot(entries, places, 512, STEP, Settings(**tuning)), now)
+
+
+def running(a_job: Job, generated: int = 10, **facts) -> Entry:
+    return Entry(a_job, generated, a_job.prompt_tokens + generated - 1, True, a_job.arrival_s + 0.5, **facts)
+
+
+@st.composite
+def entry(draw: st.DrawFn, index: int = 0) -> Entry:
+    slo = draw(st.sampled_from([CHAT, TOOL, AGENT, BATCH, HARD]))
+    a_job = job(
+        f"r{index}-{draw(st.integers(0, 10**9))}",
+        slo,
+        arrival_s=draw(st.floats(0, 100)),
+        prompt=draw(st.integers(1, 4000)),
+        program=draw(st.sampled_from([None, "p", "q"])) if slo is AGENT else None,
+        banked_gain=draw(st.sampled_from([0.0, 500.0])),
+    )
+    generated = draw(st.integers(0, 199))
+    runs = draw(st.booleans())
+    computed = draw(st.integers(0, a_job.prompt_tokens + generated)) if runs else 0
+    return Entry(a_job, generated, computed, runs, a_job.arrival_s + 1.0 if generated else nan)
+
+
+entries = st.lists(entry(), max_size=24, unique_by=lambda e: e.job.id)
+
+
+@given(entries, st.floats(100, 200), st.integers(1, 16), st.sampled_from(sorted(POLICIES)))
+def test_every_plan_orders_each_request_once_and_preempts_only_what_runs(
+    entries: list[Entry], now: float, places: int, policy: str
+) -> None:
+    snapshot = Snapshot(entries, places, 512, STEP)
+    made = POLICIES[policy](snapshot, now)
+    assert sorted(made.order) == sorted(e.job.id for e in entries)
+    assert set(made.preempt) <= {e.job.id for e in entries if e.running}
+    assert len(set(made.preempt)) == len(made.preempt)
+    assert made.reasons.keys() == {e.job.id for e in entries}
+    assert 1 <= made.max_running <= places
+    assert 1 <= made.token_budget <= 512
+    assert made == POLICIES[policy](snapshot, now), "the same facts give the same plan"
+
+
+def load(seed: int, count: int, gap_s: float, slos=(CHAT, TOOL, AGENT, BATCH)) -> list[tuple[Job, int]]:
+    rng = random.Random(seed)
+    at, jobs = 0.0, []
+    for index in range(count):
+        at += rng.expovariate(1.0 / gap_s)
+        slo = rng.choice(slos)
+        program = {"program": f"p{index // 4}"} if slo is AGENT else {}
+        jobs.append((job(f"r{index:03d}", slo, at, prompt=rng.randint(5, 300), **program), rng.randint(1, 100)))
+    return jobs
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("gap_s", [0.02, 0.3])
+def test_every_request_is_served_to_its_end_with_its_own_tokens(policy: str, gap_s: float) -> None:
+    arrivals = load(3, 120, gap_s)
+    result = serve(POLICIES[policy], arrivals)
+    assert {name: outcome.output_tokens for name, outcome in result.outcomes.items()} == {
+        a_job.id: output for a_job, output in arrivals
+    }
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 10**6))
+def test_nobody_starves_however_little_it_is_worth(seed: int) -> None:
+    """Twice the capacity, a worthless request among them, every other one denser: it starts within a bound.
+
+    It waits its patience, then for a place of the aged lane, behind those that aged before it.
+    """
+    worthless = SLOClass("worthless", Pattern.BEST_EFFORT, gain=GainRule(weight=1e-6))
+    arrivals = [*load(seed, 100, 0.06, (CHAT, TOOL)), (job("worthless", worthless, 1.0), 20)]
+    result = serve(tempo, arrivals, settings=Settings(patience_s=5.0))
+    longest_service_s = 100 * STEP.seconds(8, 128) + 1.0
+    ahead = sum(1 for a_job, _ in arrivals if a_job.arrival_s < 1.0)
+    assert result.started_s["worthless"] - 1.0 <= 5.0 + (ahead + 1) * longest_service_s
+    # What could have passed it by: everything else starts sooner under the same policy without the lane.
+    without = serve(tempo, arrivals, settings=Settings(patience_s=1e9))
+    assert without.started_s["worthless"] >= result.started_s["worthless"]
+
+
+def test_a_late_urgent_stream_goes_before_long_requests_that_wait() -> None:
+    waiting = [Entry(job(f"batch{i}", BATCH)) for i in range(20)] + [Entry(job(f"tool{i}", TOOL, 1.0)) for i in range(5)]
+    made = plan([*waiting, Entry(job("chat", CHAT, 2.0))], now=2.1)
+    assert made.order[0] == "chat"
+    assert made.reasons["chat"] is Reason.ON_TIME
+
+
+def test_a_full_batch_of_best_effort_makes_room_for_a_stream() -> None:
+    full = [running(job(f"batch{i}", BATCH, scale=10.0)) for i in range(4)]
+    made = plan([*full, Entry(job("chat", CHAT, 9.5))], now=9.6)
+    assert len(made.preempt) == 1
+    assert made.preempt[0].startswith("batch")
+
+
+def test_a_batch_about_to_end_is_not_preempted_for_one_who_can_wait() -> None:
+    ending = [running(job(f"batch{i}", BATCH), generated=199) for i in range(4)]
+    made = plan([*ending, Entry(job("chat", CHAT, 9.5))], now=9.6)
+    assert made.preempt == []
+
+
+def test_recompute_is_charged_before_a_victim_is_taken() -> None:
+    """The same newcomer, twice: it displaces a victim with little cached, not one whose cache is dear."""
+
+    def made(cached: int) -> Plan:
+        old = job("old", TOOL, arrival_s=0.0, prompt=cached, scale=10.0)
+        return plan([running(old), Entry(job("chat", CHAT, 19.3, prompt=5))], now=20.0, places=1)
+
+    assert made(cached=20).preempt == ["old"]
+    assert made(cached=20_000).preempt == []
+
+
+def test_what_can_still_be_met_goes_before_what_is_late() -> None:
+    late, early = Entry(job("late", TOOL, 0.0)), Entry(job("early", TOOL, 18.0))
+    made = plan([late, early], now=20.0)
+    assert list(made.order) == ["early", "late"]
+    assert made.reasons == {"late": Reason.LATE, "early": Reason.ON_TIME}
+
+
+def test_while_everything_fits_the_tightest_slack_goes_first() -> None:
+    loose, tight = Entry(job("loose", TOOL, 0.0, deadline_s=100.0)), Entry(job("tight", TOOL, 0.0, deadline_s=12.0))
+    assert list(plan([loose, tight], now=1.0).order) == ["tight", "loose"]
+
+
+def test_when_not_everything_fits_the_heavier_class_is_kept() -> None:
+    heavy = SLOClass("heavy", Pattern.DEADLINE, TOOL.objectives, GainRule(weight=5.0))
+    crowd = [Entry(job(f"{slo.name}{i}", slo, 0.0, prompt=2000)) for i in range(10) for slo in (TOOL, heavy)]
+    made = plan(crowd, now=0.1, places=4)
+    kept = [name for name, reason in made.reasons.items() if reason is Reason.ON_TIME]
+    assert kept
+    assert all(name.startswith("heavy") for name in kept)
+    assert Reason.DEFERRED in made.reasons.values()
+
+
+def test_a_programs_members_share_what_its_finished_calls_have_at_stake() -> None:
+    crowd = [Entry(job(f"t{i}", TOOL, 0.0, prompt=2000)) for i in range(30)]
+    member = {"program": "p", "banked_gain": 50_000.0}
+    made = plan([*crowd, Entry(job("call", AGENT, 0.0, prompt=2000, **member))], now=0.1)
+    assert made.order[0] == "call"
+
+
+def test_a_step_stays_within_the_tightest_time_between_tokens() -> None:
+    streams = [running(job(f"chat{i}", CHAT, 9.0)) for i in range(4)]
+    made = plan([*streams, Entry(job("long", BATCH, 9.0, prompt=4000))], now=10.0, places=8)
+    prefill = made.token_budget - 4
+    assert STEP.seconds(4, prefill) <= CHAT.objectives.tbt_s
+    assert prefill >= Settings().min_prefill_tokens
+
+
+def test_without_streams_a_step_takes_what_the_engine_allows() -> None:
+    made = plan([Entry(job("long", BATCH, 9.0, prompt=4000))], now=10.0)
+    assert made.token_budget == 512
+
+
+def test_what_decodes_is_served_before_what_prefills() -> None:
+    decoding = running(job("decoding", BATCH, 0.0))
+    prefilling = Entry(job("prefilling", CHAT, 9.9, prompt=400), 0, 100, running=True)
+    made = plan([prefilling, decoding], now=10.0)
+    assert list(made.order) == ["decoding", "prefilling"]
+
+
+def test_an_aged_request_leads_whatever_it_is_worth() -> None:
+    crowd = [Entry(job(f"chat{i}", CHAT, 99.9)) for i in range(10)]
+    made = plan([*crowd, Entry(job("old", BATCH, 0.0))], now=100.0)
+    assert made.order[0] == "old"
+    assert made.reasons["old"] is Reason.AGED
+
+
+def test_the_aged_lane_is_no_wider_than_its_share() -> None:
+    old = [Entry(job(f"old{i}", BATCH, float(i))) for i in range(20)]
+    made = plan([*old, Entry(job("chat", CHAT, 99.9))], now=100.0, places=16)
+    assert list(made.order[:2]) == ["old0", "chat"]
+
+
+def test_priority_follows_the_callers_numbers_and_fcfs_does_not() -> None:
+    entries = [Entry(job("first", BATCH, 0.0, priority=5)), Entry(job("second", BATCH, 1.0, priority=-5))]
+    snapshot = Snapshot(entries, 4, 512)
+    assert list(POLICIES["priority"](snapshot, 2.0).order) == ["second", "first"]
+    assert list(POLICIES["fcfs"](snapshot, 2.0).order) == ["first", "second"]
+
+
+def test_an_idle_engine_gets_an_empty_plan() -> None:
+    assert list(tempo(Snapshot([], 4, 512), 0.0).order) == []
+
+
+def test_under_overload_tempo_earns_more_and_keeps_more_promises_than_arrival_order() -> None:
+    for seed in (1, 2):
+        arrivals = load(seed, 200, 0.09, (CHAT, TOOL))
+        figures = {}
+        for policy in ("fcfs", "tempo"):
+            outcomes = serve(POLICIES[policy], arrivals).outcomes.values()
+            figures[policy] = (sum(o.gain for o in outcomes), sum(o.attained for o in outcomes))
+        assert figures["tempo"][0] > 1.1 * figures["fcfs"][0]
+        assert figures["tempo"][1] > 2 * figures["fcfs"][1]
