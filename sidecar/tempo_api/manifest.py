@@ -264,25 +264,10 @@ def build_pool(manifests: Iterable[Manifest], name: str | None = None) -> Pool:
         raise ManifestError("", "", f"exactly one TempoPool is needed, found {found}; name one with --pool")
     pool = pools[0]
     where = f"TempoPool {pool.metadata.name}"
-    declared: dict[str, SLOClassManifest] = {}
-    for manifest in manifests:
-        if isinstance(manifest, SLOClassManifest):
-            if manifest.metadata.name in declared:
-                raise ManifestError(f"SLOClass {manifest.metadata.name}", "metadata.name", "is declared twice")
-            declared[manifest.metadata.name] = manifest
+    declared = _declared(manifests)
     if not declared:
         raise ManifestError(where, "", "there is no SLOClass for it to serve; declare at least one")
-    refs = (
-        pool.spec.classes if pool.spec.classes is not None else [ClassRef(name=class_name) for class_name in declared]
-    )
-    classes: dict[str, SLOClass] = {}
-    for index, ref in enumerate(refs):
-        path = f"spec.classes[{index}].name"
-        if ref.name not in declared:
-            raise ManifestError(where, path, f"there is no SLOClass {ref.name!r}{_did_you_mean(ref.name, declared)}")
-        if ref.name in classes:
-            raise ManifestError(where, path, f"{ref.name!r} is listed twice")
-        classes[ref.name] = slo_class(declared[ref.name], ref.weight)
+    classes = _served(where, pool.spec, declared)
     for tier, class_name in pool.spec.router.service_tiers.items():
         if class_name not in classes:
             path = f"spec.router.serviceTiers.{tier}"
@@ -300,6 +285,30 @@ def build_pool(manifests: Iterable[Manifest], name: str | None = None) -> Pool:
         ),
         replicas=_replicas(pool.spec),
     )
+
+
+def _declared(manifests: Iterable[Manifest]) -> dict[str, SLOClassManifest]:
+    declared: dict[str, SLOClassManifest] = {}
+    for manifest in manifests:
+        if isinstance(manifest, SLOClassManifest):
+            if manifest.metadata.name in declared:
+                raise ManifestError(f"SLOClass {manifest.metadata.name}", "metadata.name", "is declared twice")
+            declared[manifest.metadata.name] = manifest
+    return declared
+
+
+def _served(where: str, spec: TempoPoolSpec, declared: Mapping[str, SLOClassManifest]) -> dict[str, SLOClass]:
+    """The classes that the pool lists, or all, with the pool's own weights."""
+    refs = spec.classes if spec.classes is not None else [ClassRef(name=name) for name in declared]
+    classes: dict[str, SLOClass] = {}
+    for index, ref in enumerate(refs):
+        path = f"spec.classes[{index}].name"
+        if ref.name not in declared:
+            raise ManifestError(where, path, f"there is no SLOClass {ref.name!r}{_did_you_mean(ref.name, declared)}")
+        if ref.name in classes:
+            raise ManifestError(where, path, f"{ref.name!r} is listed twice")
+        classes[ref.name] = slo_class(declared[ref.name], ref.weight)
+    return classes
 
 
 def load_pool(path: Path, name: str | None = None) -> Pool:

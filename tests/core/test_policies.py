@@ -6,8 +6,8 @@ from math import inf, nan
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.batch import serve
 
+from support.batch import serve
 from tempo_core.policies import POLICIES
 from tempo_core.slo import GainRule, Objectives, Pattern, SLOClass
 from tempo_core.snapshot import Entry, Job, Plan, Reason, Settings, Snapshot
@@ -120,7 +120,9 @@ def test_nobody_starves_however_little_it_is_worth(seed: int) -> None:
 
 
 def test_a_late_urgent_stream_goes_before_long_requests_that_wait() -> None:
-    waiting = [Entry(job(f"batch{i}", BATCH)) for i in range(20)] + [Entry(job(f"tool{i}", TOOL, 1.0)) for i in range(5)]
+    waiting = [Entry(job(f"batch{i}", BATCH)) for i in range(20)] + [
+        Entry(job(f"tool{i}", TOOL, 1.0)) for i in range(5)
+    ]
     made = plan([*waiting, Entry(job("chat", CHAT, 2.0))], now=2.1)
     assert made.order[0] == "chat"
     assert made.reasons["chat"] is Reason.ON_TIME

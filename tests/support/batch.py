@@ -12,6 +12,8 @@ from tempo_core.snapshot import Entry, Job, Plan, Settings, Snapshot
 from tempo_core.steptime import StepTime
 
 Policy = Callable[[Snapshot, float], Plan]
+STEP = StepTime(0.02, 0.001, 0.0005, 0.0)
+SETTINGS = Settings()
 
 
 @dataclass(slots=True)
@@ -43,8 +45,8 @@ def serve(
     *,
     places: int = 8,
     budget: int = 128,
-    step: StepTime = StepTime(0.02, 0.001, 0.0005, 0.0),
-    settings: Settings = Settings(),
+    step: StepTime = STEP,
+    settings: Settings = SETTINGS,
     max_steps: int = 200_000,
 ) -> Result:
     """Serve (job, true output length) pairs to their end and return how each fared."""
@@ -98,7 +100,9 @@ def _apply(plan: Plan, running: list[Live], waiting: list[Live], now: float, res
     waiting.sort(key=lambda r: rank[r.job.id])
 
 
-def _schedule(plan: Plan, running: list[Live], waiting: list[Live], now: float, result: Result) -> list[tuple[Live, int]]:
+def _schedule(
+    plan: Plan, running: list[Live], waiting: list[Live], now: float, result: Result
+) -> list[tuple[Live, int]]:
     left, scheduled = plan.token_budget, []
     for live in running:
         if tokens := min(live.to_compute, left):
