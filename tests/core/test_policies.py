@@ -152,11 +152,16 @@ def test_recompute_is_charged_before_a_victim_is_taken() -> None:
     assert made(cached=20_000).preempt == []
 
 
-def test_what_can_still_be_met_goes_before_what_is_late() -> None:
-    late, early = Entry(job("late", TOOL, 0.0)), Entry(job("early", TOOL, 18.0))
-    made = plan([late, early], now=20.0)
-    assert list(made.order) == ["early", "late"]
-    assert made.reasons == {"late": Reason.LATE, "early": Reason.ON_TIME}
+def test_what_is_about_to_be_late_goes_before_what_is_late_already() -> None:
+    late, tight = Entry(job("late", TOOL, 0.0)), Entry(job("tight", TOOL, 13.5))
+    made = plan([late, tight], now=20.0)
+    assert list(made.order) == ["tight", "late"]
+    assert made.reasons == {"late": Reason.LATE, "tight": Reason.ON_TIME}
+
+
+def test_what_can_wait_lets_go_first_what_is_late_and_losing_its_worth() -> None:
+    late, patient = Entry(job("late", TOOL, 0.0)), Entry(job("patient", TOOL, 0.0, deadline_s=3600.0))
+    assert list(plan([patient, late], now=20.0).order) == ["late", "patient"]
 
 
 def test_while_everything_fits_the_tightest_slack_goes_first() -> None:

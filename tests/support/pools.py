@@ -6,7 +6,7 @@ POOL = """
 apiVersion: serving.tempo.dev/v1alpha1
 kind: SLOClass
 metadata: {name: chat}
-spec: {pattern: Latency, objectives: {ttft: 2s, tbt: 100ms}, default: true}
+spec: {pattern: Latency, objectives: {ttft: 2s, tbt: 100ms}, gain: {weight: 16}, default: true}
 ---
 apiVersion: serving.tempo.dev/v1alpha1
 kind: SLOClass

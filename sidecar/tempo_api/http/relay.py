@@ -16,6 +16,8 @@ READ_TIMEOUT_S: Final = 600.0
 """A queued request that does not stream sends nothing for long."""
 _STALL_S: Final = 60.0
 """A client that takes no bytes for this long counts as gone."""
+_SURELY_TAKEN: Final = 32 << 10
+"""Bytes that aiohttp and the transport buffer (64 KiB each) without waiting for the client."""
 _IDLE_CONNECTION_S: Final = 2.0
 """Less than any upstream's own keep-alive time (uvicorn's is 5 s), so that none closes while a request is sent."""
 
@@ -154,13 +156,13 @@ async def _pump(
         await response.prepare(request)
         try:
             while chunk:
-                await _send(response, tap.feed(chunk) if tap else chunk)
+                await _send(request, response, tap.feed(chunk) if tap else chunk)
                 chunk = await _read(answer)
         except UpstreamError as error:
             ending = error.ending
             await _break_off(request, response, error_event(error) if streams else b"")
         else:
-            await _send(response, tap.close() if tap else b"")
+            await _send(request, response, tap.close() if tap else b"")
         await response.write_eof()
     except OSError:  # the client's side: hung up, or stalled
         ending = Ending.CLIENT_CLOSED if ending is Ending.COMPLETED else ending
@@ -174,16 +176,21 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
         raise _translate(error) from error
 
 
-async def _send(response: web.StreamResponse, data: bytes) -> None:
-    if data:
-        async with asyncio.timeout(_STALL_S):
-            await response.write(data)
+async def _send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    if not data:
+        return
+    transport = request.transport
+    if transport and transport.get_write_buffer_size() + len(data) <= _SURELY_TAKEN:
+        await response.write(data)  # the usual case: nothing to wait for, so no timer to set
+        return
+    async with asyncio.timeout(_STALL_S):
+        await response.write(data)
 
 
 async def _break_off(request: web.Request, response: web.StreamResponse, event: bytes) -> None:
     """End an answer that broke: with `event`, or by hanging up, for then only that tells the client."""
     if event:
-        await _send(response, event)
+        await _send(request, response, event)
     elif request.transport:
         request.transport.abort()
 

@@ -81,9 +81,10 @@ def _aged_lane(snapshot: Snapshot, view: Outlook, kept: Mask, now_s: float) -> l
 
 def _rank(view: Outlook, kept: Mask, aged: list[int]) -> list[int]:
     """Indices of all entries, those that deserve service most first."""
-    tier = np.where(kept, 1, 2)
-    tier[aged] = 0
     everything_fits = bool((kept | ~view.targeted).all())
+    # What can wait for all the work at hand needs no protection from what is losing its worth already.
+    tier = np.where(kept & (everything_fits | (view.slack_s < view.own_cost_s.sum())), 1, 2)
+    tier[aged] = 0
     key = np.where(kept & everything_fits, view.slack_s, -view.loss_density)
     key[aged] = 0.0
     order: list[int] = np.lexsort((view.arrival, -view.density, key, tier)).tolist()
