@@ -50,8 +50,12 @@ class Outlook:
     """When its last token is due, absolute; inf for best effort."""
     attainable: Mask
     """Whether it can still meet its target, if it turns out as long as expected."""
-    prefill_tokens: Floats
-    """Tokens to compute before its next output token; 0 for a request that is decoding."""
+    decoding: Mask
+    """Whether it runs and its next step is one token."""
+    tbt_s: Floats
+    """Target between tokens; inf where there is none."""
+    context_tokens: float
+    """What the running requests have in the cache, together."""
     recompute_s: Floats
     """What taking it off the batch would cost: computing its cache again."""
 
@@ -70,7 +74,8 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     prefill = np.where((to_compute <= 1.0) & (generated > 0.0), 0.0, to_compute)
 
     batch = float(min(len(entries), snapshot.max_running))
-    decode_s = step.seconds(batch, 0.0, float(computed @ running))
+    context_tokens = float(computed @ running)
+    decode_s = step.seconds(batch, 0.0, context_tokens)
     prefill_s = prefill * step.per_prefill_token_s
     own_cost_s = prefill_s + to_come * (decode_s / batch)
     # Others' prefill shares the steps: as much of it as the work at hand has for each token that it has to decode.
@@ -107,7 +112,9 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         slack_s=slack_s,
         due_s=due_s,
         attainable=attainable,
-        prefill_tokens=prefill,
+        decoding=(running > 0.0) & (prefill == 0.0),
+        tbt_s=facts["tbt"],
+        context_tokens=context_tokens,
         recompute_s=computed * step.per_prefill_token_s,
     )
 

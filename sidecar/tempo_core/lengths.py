@@ -24,6 +24,8 @@ DEFAULT_TOKENS: Final = 1024.0
 _P: Final = np.array((0.0, *GRID))
 _STEP_P: Final = np.diff(_P)
 _TAIL_P: Final = 1.0 - GRID[-1]
+_TRAPEZOIDS: Final = 0.5 * (np.append(_STEP_P, 0.0) + np.insert(_STEP_P, 0, 0.0))
+_APART: Final = 1e-3 * np.arange(1, len(_P))
 _TAIL_SPAN: Final = float(np.log((1.0 - GRID[-2]) / _TAIL_P))
 
 Floats = NDArray[np.float64]
@@ -55,33 +57,46 @@ def remaining(grid: Floats, generated: Floats, quantile: float) -> tuple[Floats,
         the tokens still to come; both of shape (n,).
 
     """
-    rows = np.arange(len(grid))
     values = np.empty((len(grid), len(_P)))
     values[:, 0] = 0.0
     # Equal neighbours would divide by zero; a thousandth of a token a step keeps them apart and decides nothing.
-    values[:, 1:] = grid + 1e-3 * np.arange(1, len(_P))
-    tail = np.maximum((values[:, -1] - values[:, -2]) / _TAIL_SPAN, 1.0)
+    np.add(grid, _APART, out=values[:, 1:])
+    last = values[:, -1]
+    tail = np.maximum((last - values[:, -2]) / _TAIL_SPAN, 1.0)
+    bound = _quantile(values, tail, np.full(len(grid), quantile))
+    # The mean is the area under the quantile function: trapezoids, and the tail's own mean.
+    mean = values @ _TRAPEZOIDS + _TAIL_P * (last + tail)
 
+    started = np.flatnonzero(generated)  # what waits for its first token needs no conditioning, and is the most
+    if len(started):
+        bound[started], mean[started] = _conditioned(values[started], tail[started], generated[started], quantile)
+    return np.maximum(bound, generated + 1.0), np.maximum(mean, 1.0)
+
+
+def _conditioned(values: Floats, tail: Floats, generated: Floats, quantile: float) -> tuple[Floats, Floats]:
+    rows = np.arange(len(values))
     segment = (values <= generated[:, None]).sum(axis=1) - 1
     inside = segment < len(_P) - 1
     low = np.minimum(segment, len(_P) - 2)
-    slope = _STEP_P[low] / (values[rows, low + 1] - values[rows, low])
+    upper = values[rows, low + 1]
+    slope = _STEP_P[low] / (upper - values[rows, low])
     # Beyond the grid the distribution has no memory, so how likely it was to get there is never asked.
     survival = np.where(inside, 1.0 - _P[low] - (generated - values[rows, low]) * slope, 1.0)
+    bound = _quantile(values, tail, 1.0 - survival * (1.0 - quantile))
 
-    target = 1.0 - survival * (1.0 - quantile)
-    at = np.minimum(np.searchsorted(_P, target, side="right") - 1, len(_P) - 2)
-    linear = values[rows, at] + (target - _P[at]) / _STEP_P[at] * (values[rows, at + 1] - values[rows, at])
-    exceeded = values[:, -1] + tail * np.log(_TAIL_P / np.maximum(1.0 - target, 1e-300))
-    bound = np.where(target < GRID[-1], linear, exceeded)
-    bound = np.where(inside, bound, generated - tail * np.log1p(-quantile))
-
-    # Mean excess: the integral of the quantile function from here to 1, over the chance of being here.
     area = (values[:, :-1] + values[:, 1:]) * (0.5 * _STEP_P)
-    after = np.zeros_like(values)
-    after[:, -1] = _TAIL_P * (values[:, -1] + tail)
-    after[:, :-1] = after[:, -1:] + np.cumsum(area[:, ::-1], axis=1)[:, ::-1]
-    upper = values[rows, low + 1]
-    here = after[rows, low + 1] + 0.5 * (generated + upper) * (upper - generated) * slope
-    mean = np.where(inside, here / survival - generated, tail)
-    return np.maximum(bound, generated + 1.0), np.maximum(mean, 1.0)
+    after = np.cumsum(area[:, ::-1], axis=1)[:, ::-1] - area + (_TAIL_P * (values[:, -1] + tail))[:, None]
+    here = after[rows, low] + 0.5 * (generated + upper) * (upper - generated) * slope
+    return (
+        np.where(inside, bound, generated - tail * np.log1p(-quantile)),
+        np.where(inside, here / survival - generated, tail),
+    )
+
+
+def _quantile(values: Floats, tail: Floats, p: Floats) -> Floats:
+    rows = np.arange(len(values))
+    at = np.minimum(np.searchsorted(_P, p, side="right") - 1, len(_P) - 2)
+    low = values[rows, at]
+    linear = low + (p - _P[at]) / _STEP_P[at] * (values[rows, at + 1] - low)
+    beyond = values[:, -1] + tail * np.log(_TAIL_P / np.maximum(1.0 - p, 1e-300))
+    return np.where(p < GRID[-1], linear, beyond)

@@ -18,12 +18,9 @@ import heapq
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tempo_core.density import Outlook, outlook
-from tempo_core.snapshot import Entry, Plan, Reason, Snapshot
-
-Mask = NDArray[np.bool_]
+from tempo_core.density import Indices, Mask, Outlook, outlook
+from tempo_core.snapshot import Plan, Reason, Settings, Snapshot
 
 
 def tempo(snapshot: Snapshot, now_s: float) -> Plan:
@@ -35,12 +32,13 @@ def tempo(snapshot: Snapshot, now_s: float) -> Plan:
     aged = _aged_lane(snapshot, view, kept, now_s)
     rank = _rank(view, kept, aged)
     places, budget = _batch(snapshot, view, kept, rank)
+    ids = [entry.job.id for entry in snapshot.entries]
     return Plan(
-        order=_decodes_first(snapshot, view, rank),
-        preempt=_preempt(snapshot, view, kept, aged, rank, places),
+        order=[ids[i] for i in _decodes_first(view, rank)],
+        preempt=[ids[i] for i in _preempt(snapshot.settings, view, kept, aged, rank, places)],
         token_budget=budget,
         max_running=places,
-        reasons=_reasons(snapshot.entries, view, kept, aged),
+        reasons=dict(zip(ids, _reasons(view, kept, aged), strict=True)),
     )
 
 
@@ -79,7 +77,7 @@ def _aged_lane(snapshot: Snapshot, view: Outlook, kept: Mask, now_s: float) -> l
     return oldest
 
 
-def _rank(view: Outlook, kept: Mask, aged: list[int]) -> list[int]:
+def _rank(view: Outlook, kept: Mask, aged: list[int]) -> Indices:
     """Indices of all entries, those that deserve service most first."""
     everything_fits = bool((kept | ~view.targeted).all())
     # What can wait for all the work at hand needs no protection from what is losing its worth already.
@@ -87,75 +85,65 @@ def _rank(view: Outlook, kept: Mask, aged: list[int]) -> list[int]:
     tier[aged] = 0
     key = np.where(kept & everything_fits, view.slack_s, -view.loss_density)
     key[aged] = 0.0
-    order: list[int] = np.lexsort((view.arrival, -view.density, key, tier)).tolist()
+    order: Indices = np.lexsort((view.arrival, -view.density, key, tier))
     return order
 
 
-def _decodes_first(snapshot: Snapshot, view: Outlook, rank: list[int]) -> list[str]:
-    """Ids in the order in which a step serves them.
+def _decodes_first(view: Outlook, rank: Indices) -> list[int]:
+    """Indices in the order in which a step serves them.
 
     What is decoding takes one token of the step's budget each; a prefill before it would stall it for nothing. Whether
     it keeps its place is for preemption to decide.
     """
-    decoding = _decoding(view)
-    ids = [entry.job.id for entry in snapshot.entries]
-    return [ids[i] for i in rank if decoding[i]] + [ids[i] for i in rank if not decoding[i]]
+    decoding = view.decoding[rank]
+    order: list[int] = np.concatenate((rank[decoding], rank[~decoding])).tolist()
+    return order
 
 
-def _decoding(view: Outlook) -> list[bool]:
-    mask: list[bool] = (view.running & (view.prefill_tokens == 0.0)).tolist()
-    return mask
-
-
-def _batch(snapshot: Snapshot, view: Outlook, kept: Mask, rank: list[int]) -> tuple[int, int]:
+def _batch(snapshot: Snapshot, view: Outlook, kept: Mask, rank: Indices) -> tuple[int, int]:
     """Places and tokens of a step that keeps to the tightest time between tokens among what it serves."""
     settings, step = snapshot.settings, snapshot.step_time
     top = rank[: snapshot.max_running]
-    tbt = min((snapshot.entries[i].job.slo.objectives.tbt_s for i in top if kept[i]), default=np.inf)
-    allowed_s = settings.tbt_headroom * tbt
-    if allowed_s <= step.seconds(1, settings.min_prefill_tokens):  # no stream at hand, or a pace that can't be kept
-        allowed_s = np.inf
-    if allowed_s == np.inf:
-        return snapshot.max_running, snapshot.max_step_tokens
-    places = snapshot.max_running
-    least_s = step.seconds(0, settings.min_prefill_tokens)
-    if step.per_sequence_s > 0.0:
-        places = min(places, max(1, int((allowed_s - least_s) / step.per_sequence_s)))
-    decoding = sum(_decoding(view))
-    prefill = (allowed_s - step.seconds(decoding)) / step.per_prefill_token_s
+    allowed_s = settings.tbt_headroom * float(np.min(view.tbt_s[top[kept[top]]], initial=np.inf))
+    if allowed_s == np.inf or allowed_s <= step.seconds(1, settings.min_prefill_tokens):
+        return snapshot.max_running, snapshot.max_step_tokens  # no stream at hand, or a pace that can't be kept
+    decoding = int(view.decoding.sum())
+    each_s = step.per_sequence_s + step.per_context_token_s * view.context_tokens / max(decoding, 1)
+    most = (allowed_s - step.seconds(0, settings.min_prefill_tokens)) / max(each_s, 1e-9)
+    prefill = (allowed_s - step.seconds(decoding, 0, view.context_tokens)) / step.per_prefill_token_s
     budget = decoding + max(settings.min_prefill_tokens, int(prefill))
-    return places, min(budget, snapshot.max_step_tokens)
+    return int(np.clip(most, 1, snapshot.max_running)), min(budget, snapshot.max_step_tokens)
 
 
-def _preempt(snapshot: Snapshot, view: Outlook, kept: Mask, aged: list[int], rank: list[int], places: int) -> list[str]:
-    """Ids to take off the batch, so that kept requests which can't wait for a place get one.
+def _preempt(
+    settings: Settings, view: Outlook, kept: Mask, aged: list[int], rank: Indices, places: int
+) -> Sequence[int]:
+    """Indices to take off the batch, so that kept requests which can't wait for a place get one.
 
     Each newcomer would otherwise get the place of the next running request to end. What it loses by waiting that long
     has to pay for the victim's recompute, at what the batch earns in that time, and for the victim's own wait.
     """
-    runs, keeps = view.running.tolist(), kept.tolist()
-    running = [i for i in rank if runs[i]]
-    places_left = max(places - len(running), 0)
-    newcomers = [i for i in rank if keeps[i] and not runs[i]][places_left:]
-    victims = [i for i in running if i not in aged]
-    if not newcomers or not victims:
-        return []
+    runs = view.running[rank]
+    running = rank[runs]
+    newcomers = rank[kept[rank] & ~runs][max(places - len(running), 0) :][: len(running)]
+    if not len(newcomers):
+        return ()
+    victims = running[~np.isin(running, aged)]
     waits_s = np.zeros(len(rank))
-    next_free_s = np.sort(view.run_s[running])
-    turns = np.minimum(np.arange(len(newcomers)), len(running) - 1)
-    waits_s[newcomers] = next_free_s[turns]
+    waits_s[newcomers] = np.sort(view.run_s[running])[: len(newcomers)]
     waits_s[victims] = view.run_s[newcomers].mean()
     loss = view.gain - view.gain_after(waits_s)
     earns = float(view.gain[running].sum() / view.cost_s[running].sum())
-    price = (1.0 + snapshot.settings.preempt_margin) * (loss + earns * view.recompute_s)
-    by_loss = sorted(newcomers, key=(-loss).tolist().__getitem__)
-    by_price = sorted(victims, key=price.tolist().__getitem__)
-    pairs = zip(by_loss, by_price, strict=False)
-    return [snapshot.entries[victim].job.id for newcomer, victim in pairs if loss[newcomer] > price[victim]]
+    price = (1.0 + settings.preempt_margin) * (loss + earns * view.recompute_s)
+    newcomers = newcomers[np.argsort(-loss[newcomers], kind="stable")]
+    victims = victims[np.argsort(price[victims], kind="stable")]
+    pairs = min(len(newcomers), len(victims))
+    going: list[int] = victims[:pairs][loss[newcomers[:pairs]] > price[victims[:pairs]]].tolist()
+    return going
 
 
-def _reasons(entries: Sequence[Entry], view: Outlook, kept: Mask, aged: list[int]) -> dict[str, Reason]:
+def _reasons(view: Outlook, kept: Mask, aged: list[int]) -> list[Reason]:
+    names = (Reason.ON_TIME, Reason.NO_TARGET, Reason.DEFERRED, Reason.LATE, Reason.AGED)
     code = np.select([kept, ~view.targeted, view.attainable], [0, 1, 2], 3)
     code[aged] = 4
-    names = (Reason.ON_TIME, Reason.NO_TARGET, Reason.DEFERRED, Reason.LATE, Reason.AGED)
-    return {entry.job.id: names[c] for entry, c in zip(entries, code.tolist(), strict=True)}
+    return [names[c] for c in code.tolist()]
