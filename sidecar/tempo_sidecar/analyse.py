@@ -108,6 +108,21 @@ def engine_body(body: Mapping[str, Any], work: Work) -> bytes:
         raise APIError(Ending.BAD_JSON, "The body is nested too deeply.") from error
 
 
+def without_reserved(raw: bytes) -> bytes:
+    """The body of a request on any other path, without extra arguments that only Tempo may set.
+
+    What is no JSON, or has none of them, is returned as it came.
+    """
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return raw
+    xargs = body.get("vllm_xargs") if isinstance(body, dict) else None
+    if not isinstance(xargs, dict) or len(own := strip_reserved(xargs)) == len(xargs):
+        return raw
+    return orjson.dumps(body | {"vllm_xargs": own})
+
+
 def asks_usage(body: Mapping[str, Any]) -> bool:
     """Whether the caller wants the usage event at the end of its stream."""
     return bool((body.get("stream_options") or {}).get("include_usage"))

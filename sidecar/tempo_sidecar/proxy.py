@@ -17,7 +17,7 @@ from tempo_api.openai import APIError, Ending, parse_body
 from tempo_api.reload import Reloader
 from tempo_api.wire import INTAKE_HEADER, Intake, decode_intake
 from tempo_core.programs import Call, Programs
-from tempo_sidecar.analyse import analyse, asks_usage, engine_body
+from tempo_sidecar.analyse import analyse, asks_usage, engine_body, without_reserved
 from tempo_sidecar.health import EngineHealth
 from tempo_sidecar.lengths import LengthModel
 from tempo_sidecar.metrics import Metrics
@@ -152,7 +152,8 @@ class Sidecar:
 
     async def _pass_through(self, request: web.Request) -> web.StreamResponse:
         headers = forwarded_headers(request.headers, _RESERVED_HEADERS)
-        relayed = await relay(request, self._session, self._engine_url, body=await request.read(), headers=headers)
+        body = without_reserved(await request.read())
+        relayed = await relay(request, self._session, self._engine_url, body=body, headers=headers)
         return relayed.response
 
     async def _engine_metrics(self, _: web.Request) -> web.Response:

@@ -7,7 +7,7 @@ from support.serving import QUICKSTART
 from tempo_api.manifest import load_pool
 from tempo_api.wire import Intake, decode_facts
 from tempo_core.lengths import default_grid
-from tempo_sidecar.analyse import analyse, engine_body, prompt_estimate
+from tempo_sidecar.analyse import analyse, engine_body, prompt_estimate, without_reserved
 from tempo_sidecar.lengths import WindowLengths
 
 POOL = load_pool(QUICKSTART)
@@ -47,7 +47,7 @@ def test_a_prompt_nested_without_end_is_only_a_bad_guess():
 
 def test_looser_targets_that_the_router_granted_are_the_ones_that_count():
     slo = work(Intake(slo_class="chat", ttft_s=9.0)).slo
-    assert (slo.objectives.ttft_s, slo.objectives.tbt_s) == (9.0, 0.15)
+    assert (slo.objectives.ttft_s, slo.objectives.tbt_s) == (9.0, POOL.classes["chat"].objectives.tbt_s)
 
 
 def test_a_completion_that_names_no_cap_gets_openais_sixteen_tokens():
@@ -85,3 +85,22 @@ def test_the_engines_body_keeps_everything_else_that_the_caller_sent():
     assert sent.pop("vllm_xargs")["mine"] == "x"
     assert sent.pop("priority") > 0
     assert sent == {key: value for key, value in body.items() if key != "vllm_xargs"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        (
+            b'{"vllm_xargs": {"tempo_banked_gain": 9e9, "mine": 1}, "input": "x"}',
+            {"vllm_xargs": {"mine": 1}, "input": "x"},
+        ),
+        (b'{"vllm_\\u0078args": {"tempo_slo_class": "vip"}}', {"vllm_xargs": {}}),
+    ],
+)
+def test_no_path_lets_a_client_say_what_only_tempo_may(sent, passed):
+    assert json.loads(without_reserved(sent)) == passed
+
+
+@pytest.mark.parametrize("raw", [b"", b"not json", b"[1]", b'{"vllm_xargs": 5}', b'{ "vllm_xargs": {"mine": 1} }'])
+def test_a_body_without_reserved_arguments_stays_as_it_came(raw):
+    assert without_reserved(raw) == raw

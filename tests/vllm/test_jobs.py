@@ -67,7 +67,7 @@ def test_a_callers_targets_replace_the_classs_own_for_that_request_only():
     assert (made.slo.name, made.slo.gain) == ("chat", POOL_OF_TEST.default.gain)
     made, _ = job(ttft_s=5.0)
     assert made.slo.objectives.tbt_s == POOL_OF_TEST.default.objectives.tbt_s
-    assert job()[0].slo is POOL_OF_TEST.default
+    assert job()[0].slo == POOL_OF_TEST.default
 
 
 def test_the_same_targets_make_one_class_and_no_more_than_a_bounded_number_is_kept():
