@@ -388,6 +388,15 @@ def _check_pool(where: str, spec: TempoPoolSpec) -> None:
         raise ManifestError(where, "spec.replicas", "give replicas or autoscaling, not both")
     if spec.autoscaling and spec.autoscaling.min_replicas > spec.autoscaling.max_replicas:
         raise ManifestError(where, "spec.autoscaling.minReplicas", "is larger than maxReplicas")
+    # What a manifest asks for and nothing here can do is refused: an open endpoint would be worse than none.
+    not_built = {
+        "spec.engine.kind": spec.engine.kind == "Simulated",
+        "spec.router.auth": spec.router.auth is not None,
+        "spec.history.redis": spec.history.redis is not None,
+    }
+    for path, asked_for in not_built.items():
+        if asked_for:
+            raise ManifestError(where, path, "is not supported by this version; leave it out")
     if spec.classes is not None and not spec.classes:
         raise ManifestError(where, "spec.classes", "is empty; leave it out to serve every SLOClass")
 
