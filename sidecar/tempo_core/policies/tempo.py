@@ -4,9 +4,9 @@
    whether its target can still be met.
 2. *Keep.* Of those whose target can be met, the set that fits: in order of due time, engine time is added up, and where
    it no longer fits, what loses least by waiting, for its engine time, is deferred (the Moore-Hodgson rule).
-3. *Rank.* The aged lane first, then what is kept, then the rest. While every target can be met, what is kept goes by
-   least slack, just in time; otherwise by the gain lost by waiting for each second of engine time.
-4. *Batch.* A step stays within the tightest time between tokens that is kept: that limits places, prefill.
+3. *Rank.* The aged lane first, then what is kept and can't wait for all the work at hand, then the rest, each by the
+   gain that waiting loses for each second of engine time. While every target can be met: by least slack, just in time.
+4. *Batch.* A step stays within the tightest time between tokens that is kept, which limits places and prefill.
 5. *Preempt.* Only where a kept request loses more by waiting for the next place than its victim does by giving its own
    up, the recompute and a margin included.
 
