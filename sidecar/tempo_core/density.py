@@ -54,6 +54,8 @@ class Outlook:
     """Whether it runs and its next step is one token."""
     tbt_s: Floats
     """Target between tokens; inf where there is none."""
+    next_due_s: Floats
+    """Time until a started stream's next token is due; inf for everything else."""
     context_tokens: float
     """What the running requests have in the cache, together."""
     recompute_s: Floats
@@ -95,8 +97,9 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     slack_s = facts["due"] - now_s - prefill_s - to_bound * token_s
     due_s = facts["due"].copy()
     attainable = now_s + run_s <= due_s
+    next_due_s = np.full(len(entries), np.inf)
     slack_s[streams.index], due_s[streams.index] = streams.slack_s, streams.due_s
-    attainable[streams.index] = streams.attainable
+    attainable[streams.index], next_due_s[streams.index] = streams.attainable, streams.next_due_s
     gain = gain_after(np.zeros(len(entries)))
     return Outlook(
         arrival=facts["arrival"],
@@ -114,6 +117,7 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         attainable=attainable,
         decoding=(running > 0.0) & (prefill == 0.0),
         tbt_s=facts["tbt"],
+        next_due_s=next_due_s,
         context_tokens=context_tokens,
         recompute_s=computed * step.per_prefill_token_s,
     )
@@ -127,6 +131,7 @@ class _Streams:
     gain_after: Callable[[Floats], Floats]
     slack_s: Floats
     due_s: Floats
+    next_due_s: Floats
     attainable: Mask
 
 
@@ -168,7 +173,8 @@ def _streams(  # columns of one table
     due = base + (out + to_come) * tbt
     in_pace = elapsed + prefill_s + to_come * token_s <= due + token_s
     slack_s = np.where(started, base + out * tbt, ttft) - next_s
-    return _Streams(index, gain_after, slack_s, arrival + due, (first_s <= ttft) & in_pace)
+    next_due_s = np.where(started, base + (out + 1.0) * tbt - elapsed, np.inf)
+    return _Streams(index, gain_after, slack_s, arrival + due, next_due_s, (first_s <= ttft) & in_pace)
 
 
 def _pool(

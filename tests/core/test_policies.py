@@ -190,12 +190,29 @@ def test_a_programs_members_share_what_its_finished_calls_have_at_stake() -> Non
     assert made.order[0] == "call"
 
 
-def test_a_step_stays_within_the_tightest_time_between_tokens() -> None:
-    streams = [running(job(f"chat{i}", CHAT, 9.0)) for i in range(4)]
+def batch_beside(generated: int) -> int:
+    """Prefill tokens of a step with four streams whose first token came half a second ago, due one each 0.1 s."""
+    streams = [running(job(f"chat{i}", CHAT, 9.0), generated) for i in range(4)]
     made = plan([*streams, Entry(job("long", BATCH, 9.0, prompt=4000))], now=10.0, places=8)
-    prefill = made.token_budget - 4
+    return made.token_budget - 4
+
+
+def test_a_step_ends_before_the_next_token_of_a_stream_on_pace_is_due() -> None:
+    prefill = batch_beside(generated=5)
+    assert Settings().min_prefill_tokens < prefill
     assert STEP.seconds(4, prefill) <= CHAT.objectives.tbt_s
-    assert prefill >= Settings().min_prefill_tokens
+
+
+def test_streams_ahead_of_their_pace_leave_room_and_those_behind_get_short_steps() -> None:
+    assert batch_beside(generated=5) < batch_beside(generated=6) < batch_beside(generated=8)
+    assert batch_beside(generated=4) == Settings().min_prefill_tokens
+
+
+def test_no_more_places_than_the_pace_allows() -> None:
+    slow = StepTime(0.02, 0.012, 0.0005, 0.0)
+    streams = [running(job(f"chat{i}", CHAT, 9.0), 5) for i in range(2)]
+    made = tempo(Snapshot(streams, 64, 512, slow), 10.0)
+    assert slow.seconds(made.max_running) <= CHAT.objectives.tbt_s < slow.seconds(made.max_running + 3)
 
 
 def test_without_streams_a_step_takes_what_the_engine_allows() -> None:

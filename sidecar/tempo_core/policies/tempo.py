@@ -6,7 +6,7 @@
    it no longer fits, what loses least by waiting, for its engine time, is deferred (the Moore-Hodgson rule).
 3. *Rank.* The aged lane first, then what is kept and can't wait for all the work at hand, then the rest, each by the
    gain that waiting loses for each second of engine time. While every target can be met: by least slack, just in time.
-4. *Batch.* A step stays within the tightest time between tokens that is kept, which limits places and prefill.
+4. *Batch.* A step serves the kept streams at their pace, which limits places and prefill.
 5. *Preempt.* Only where a kept request loses more by waiting for the next place than its victim does by giving its own
    up, the recompute and a margin included.
 
@@ -31,7 +31,7 @@ def tempo(snapshot: Snapshot, now_s: float) -> Plan:
     kept = _keep(view, now_s)
     aged = _aged_lane(snapshot, view, kept, now_s)
     rank = _rank(view, kept, aged)
-    places, budget = _batch(snapshot, view, kept, rank)
+    places, budget = _batch(snapshot, view, kept)
     ids = [entry.job.id for entry in snapshot.entries]
     return Plan(
         order=[ids[i] for i in _decodes_first(view, rank)],
@@ -100,19 +100,24 @@ def _decodes_first(view: Outlook, rank: Indices) -> list[int]:
     return order
 
 
-def _batch(snapshot: Snapshot, view: Outlook, kept: Mask, rank: Indices) -> tuple[int, int]:
-    """Places and tokens of a step that keeps to the tightest time between tokens among what it serves."""
+def _batch(snapshot: Snapshot, view: Outlook, kept: Mask) -> tuple[int, int]:
+    """Places and tokens of a step that serves the kept streams at their pace.
+
+    No more places than a step within the tightest time between tokens can decode, and no more prefill than ends before
+    the first token is due: a stream ahead of its pace leaves room to fill the batch, one behind gets short steps.
+    """
     settings, step = snapshot.settings, snapshot.step_time
-    top = rank[: snapshot.max_running]
-    allowed_s = settings.tbt_headroom * float(np.min(view.tbt_s[top[kept[top]]], initial=np.inf))
-    if allowed_s == np.inf or allowed_s <= step.seconds(1, settings.min_prefill_tokens):
+    streams = view.decoding & kept
+    tbt_s = settings.tbt_headroom * float(np.min(view.tbt_s[streams], initial=np.inf))
+    if tbt_s == np.inf or tbt_s <= step.seconds(1, settings.min_prefill_tokens):
         return snapshot.max_running, snapshot.max_step_tokens  # no stream at hand, or a pace that can't be kept
     decoding = int(view.decoding.sum())
-    each_s = step.per_sequence_s + step.per_context_token_s * view.context_tokens / max(decoding, 1)
-    most = (allowed_s - step.seconds(0, settings.min_prefill_tokens)) / max(each_s, 1e-9)
-    prefill = (allowed_s - step.seconds(decoding, 0, view.context_tokens)) / step.per_prefill_token_s
-    budget = decoding + max(settings.min_prefill_tokens, int(prefill))
-    return int(np.clip(most, 1, snapshot.max_running)), min(budget, snapshot.max_step_tokens)
+    each_s = step.per_sequence_s + step.per_context_token_s * view.context_tokens / decoding
+    places = (tbt_s - step.seconds(0, settings.min_prefill_tokens)) / max(each_s, 1e-9)
+    until_s = settings.tbt_headroom * float(np.min(view.next_due_s[streams]))
+    prefill = (until_s - step.seconds(decoding, 0, view.context_tokens)) / step.per_prefill_token_s
+    budget = decoding + max(settings.min_prefill_tokens, int(min(prefill, snapshot.max_step_tokens)))
+    return int(np.clip(places, 1, snapshot.max_running)), min(budget, snapshot.max_step_tokens)
 
 
 def _preempt(
