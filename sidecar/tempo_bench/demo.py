@@ -58,7 +58,7 @@ class DemoSpec:
     light: float = 0.5
     overload: float = 1.5
     light_seconds: float = 30.0
-    seconds: float = 110.0
+    seconds: float = 100.0
     rate: float | None = None
     calibration_s: float = 25.0
 
