@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install check format test test-fast demo bench-overhead clean
+.PHONY: help install check format test test-fast test-e2e demo bench-overhead clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -36,6 +36,9 @@ test: check ## All tests, real vLLM engine included
 
 test-fast: $(INSTALLED) ## Tests without the engine, two at a time
 	$(BIN)/pytest -n 2 -m 'not engine'
+
+test-e2e: $(INSTALLED) ## `tempo up` and everything behind it, on a real vLLM
+	$(BIN)/pytest tests/e2e
 
 demo: $(INSTALLED) ## The same overload twice on a real vLLM, first come first served and Tempo: build/demo
 	$(BIN)/tempo bench demo
