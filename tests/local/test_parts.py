@@ -94,7 +94,7 @@ def test_a_sidecar_knows_its_engine_and_the_router_its_sidecars():
     ("old", "new", "message"),
     [
         ("replicas: 2", "replicas: 0", "TempoPool small: spec.replicas: is 0"),
-        ("engine: {", "engine: {kind: Simulated, ", "TempoPool small: spec.engine.kind: must be VLLM"),
+        ("engine: {", "engine: {kind: Simulated, ", "TempoPool small: spec.engine.kind: is not supported"),
         ('value: "2"', "valueFrom: {}", r"TempoPool small: spec.engine.env\[0\]: must be a name and a value"),
     ],
 )
