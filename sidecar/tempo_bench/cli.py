@@ -80,7 +80,7 @@ def bench() -> None:
 @click.option("--seeds", callback=_integers, default="1", help="Each load is run once for each.")
 @click.option("--light", type=_POSITIVE, default=0.5, help="Light load, in capacities.")
 @click.option("--overload", type=_POSITIVE, default=1.5, help="Overload, in capacities.")
-@click.option("--light-seconds", type=_POSITIVE, default=30.0, help="How long requests of the light load arrive.")
+@click.option("--light-seconds", type=_POSITIVE, default=40.0, help="How long requests of the light load arrive.")
 @click.option("--seconds", type=_POSITIVE, default=100.0, help="How long requests of the overload arrive.")
 @click.option("--rate", type=_POSITIVE, help="Capacity in units/s, instead of measuring it.")
 @click.option("--out", type=_PATH, default=Path("build/demo"), metavar="FOLDER", help="Where results go.")

@@ -31,7 +31,7 @@ ROW_NAMES: Final = {"engine": "fcfs"}
 """What a `tempo up --policy` is called in the rows; the others keep their name."""
 
 _IN_FLIGHT: Final = 24
-"""Units kept going while calibrating: with the agents' parallel calls, more than the engine's 32 places."""
+"""Units kept going while calibrating: with the agents' parallel calls, well beyond the engine's 16 places."""
 _RAMP: Final = 0.2
 """Share of the calibration that fills the engine and is not counted."""
 _CALIBRATION_SEED: Final = 1_000_000
@@ -57,7 +57,7 @@ class DemoSpec:
     seeds: tuple[int, ...] = (1,)
     light: float = 0.5
     overload: float = 1.5
-    light_seconds: float = 30.0
+    light_seconds: float = 40.0
     seconds: float = 100.0
     rate: float | None = None
     calibration_s: float = 25.0

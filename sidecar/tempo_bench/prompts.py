@@ -131,12 +131,12 @@ def program_prompt(statement: str, stage: int, stages: int, branch: int, width: 
     answers. Every stage but the first has `EARLIER` where the answers before it go.
     """
     if stage == 0:
-        return f"{statement}\n\nPropose idea {branch + 1} of {width}, unlike the others, in three sentences."
+        return f"{statement}\n\nPropose idea {branch + 1} of {width}, unlike the others, in one sentence."
     if stage == stages - 1:
-        return f"{statement}\n\nNotes:\n{EARLIER}\n\nWrite the final answer from these notes, in four sentences."
+        return f"{statement}\n\nNotes:\n{EARLIER}\n\nWrite the final answer from these notes, in two sentences."
     if width == 1:
-        return f"{statement}\n\nIdeas:\n{EARLIER}\n\nWhich idea is the best, and why? Answer in two sentences."
-    return f"{statement}\n\nChosen idea:\n{EARLIER}\n\nWork out part {branch + 1} of {width} in three sentences."
+        return f"{statement}\n\nIdeas:\n{EARLIER}\n\nWhich idea is the best, and why? Answer in one sentence."
+    return f"{statement}\n\nChosen idea:\n{EARLIER}\n\nWork out part {branch + 1} of {width} in one sentence."
 
 
 def _passage(random: Random, fewest: int, most: int) -> str:

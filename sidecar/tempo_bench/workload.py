@@ -66,7 +66,7 @@ class WorkloadSpec:
     seed: int
     mix: Mapping[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 1))
     max_tokens: Mapping[Kind, int] = field(
-        default_factory=lambda: {Kind.CHAT: 160, Kind.TOOL: 128, Kind.AGENT: 64},
+        default_factory=lambda: {Kind.CHAT: 96, Kind.TOOL: 64, Kind.AGENT: 40},
     )
     stages: tuple[int, ...] = (3, 1, 3, 1)
 

@@ -32,8 +32,8 @@ class Outlook:
     """Whether it has a target at all: everything but best effort."""
     gain: Floats
     """Expected gain still to be had, in gain units; a program's calls all carry the program's."""
-    gain_after: Callable[[Floats], Floats]
-    """The same, were it served only after as many seconds as the argument, shape (n,), says."""
+    loss_after: Callable[[Floats], Floats]
+    """What is lost of it by waiting as many seconds as the argument, shape (n,), says; see `outlook`."""
     cost_s: Floats
     """Engine time that its remaining tokens take, sharing steps with a full batch; a program's calls' together."""
     own_cost_s: Floats
@@ -41,7 +41,9 @@ class Outlook:
     density: Floats
     """Gain a second of engine time."""
     loss_density: Floats
-    """Gain lost by letting all the work at hand go first, a second of engine time."""
+    """What is lost by letting all the work at hand go first, a second of engine time."""
+    work_s: float
+    """Engine time of all the work at hand."""
     run_s: Floats
     """Time to its end, expected."""
     slack_s: Floats
@@ -63,7 +65,11 @@ class Outlook:
 
 
 def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
-    """The outlook of every entry of a snapshot that has at least one."""
+    """The outlook of every entry of a snapshot that has at least one.
+
+    What waiting loses is gain, and with it the promise: a target that could have been met and now is not. Keeping a
+    promise counts as much as `Settings.promise_value` times what the mean request of its weight has at stake.
+    """
     entries, step = snapshot.entries, snapshot.step_time
     facts, grid = table(entries)
     _, *state = zip(*entries, strict=True)
@@ -100,17 +106,28 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     next_due_s = np.full(len(entries), np.inf)
     slack_s[streams.index], due_s[streams.index] = streams.slack_s, streams.due_s
     attainable[streams.index], next_due_s[streams.index] = streams.attainable, streams.next_due_s
-    gain = gain_after(np.zeros(len(entries)))
+    gain, targeted = gain_after(np.zeros(len(entries))), facts["pattern"] != BEST_EFFORT
+    attainable &= targeted
+    at_hand = float((gain / facts["weight"]) @ targeted) / max(float(targeted.sum()), 1.0)
+    promise = snapshot.settings.promise_value * facts["weight"] * at_hand
+
+    def loss_after(delay_s: Floats) -> Floats:
+        broken = attainable & (slack_s < delay_s)
+        loss: Floats = gain - gain_after(delay_s) + np.where(broken, promise, 0.0)
+        return loss
+
+    work_s = float(own_cost_s.sum())
     return Outlook(
         arrival=facts["arrival"],
         running=running > 0.0,
-        targeted=facts["pattern"] != BEST_EFFORT,
+        targeted=targeted,
         gain=gain,
-        gain_after=gain_after,
+        loss_after=loss_after,
         cost_s=cost_s,
         own_cost_s=own_cost_s,
         density=gain / cost_s,
-        loss_density=(gain - gain_after(np.full(len(entries), own_cost_s.sum()))) / cost_s,
+        loss_density=loss_after(np.full(len(entries), work_s)) / cost_s,
+        work_s=work_s,
         run_s=run_s,
         slack_s=slack_s,
         due_s=due_s,

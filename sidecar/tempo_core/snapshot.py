@@ -114,6 +114,8 @@ class Settings:
     length_quantile: float = 0.95
     preempt_margin: float = 0.2
     """How much denser, as a share, a waiting request must be than the one that it displaces."""
+    promise_value: float = 1.0
+    """What a kept promise is worth beside its gain, as a share of what the mean request at hand has at stake."""
     patience_s: float = 30.0
     """After this long without a place, a request moves to the aged lane, whatever it is worth."""
     aged_share: float = 1.0 / 16.0
@@ -143,13 +145,13 @@ class Reason(StrEnum):
     ARRIVAL = "arrival"
     """By arrival, or by the number its caller gave."""
     ON_TIME = "on_time"
-    """Can meet its target and is among those worth keeping on time."""
+    """Can meet its target."""
     DEFERRED = "deferred"
-    """Could meet its target, but only at the cost of others worth more."""
+    """Could meet its target, but not behind what goes before it."""
     LATE = "late"
-    """Cannot meet its target any more: by gain density."""
+    """Is not expected to meet its target any more."""
     NO_TARGET = "no_target"
-    """Best effort: by gain density."""
+    """Best effort."""
     AGED = "aged"
     """Waited longer than the pool's patience."""
 

@@ -71,7 +71,7 @@ def test_programs_have_the_papers_stages_and_others_a_single_call():
 
 
 def test_every_call_carries_its_kinds_cap():
-    caps = {Kind.CHAT: 160, Kind.TOOL: 128, Kind.AGENT: 64}
+    caps = {Kind.CHAT: 96, Kind.TOOL: 64, Kind.AGENT: 40}
     for unit in build_workload(SPEC).units:
         assert {call.max_tokens for stage in unit.stages for call in stage} == {caps[unit.kind]}
 

@@ -168,19 +168,39 @@ def test_what_can_wait_lets_go_first_what_is_late_and_losing_its_worth() -> None
     assert list(plan([patient, late], now=20.0).order) == ["late", "patient"]
 
 
-def test_while_everything_fits_the_tightest_slack_goes_first() -> None:
+def test_where_nothing_is_lost_by_waiting_the_tightest_slack_goes_first() -> None:
     loose, tight = Entry(job("loose", TOOL, 0.0, deadline_s=100.0)), Entry(job("tight", TOOL, 0.0, deadline_s=12.0))
     assert list(plan([loose, tight], now=1.0).order) == ["tight", "loose"]
 
 
-def test_when_not_everything_fits_the_heavier_class_is_kept() -> None:
+def test_when_not_everything_fits_the_heavier_class_goes_first() -> None:
     heavy = SLOClass("heavy", Pattern.DEADLINE, TOOL.objectives, GainRule(weight=5.0))
     crowd = [Entry(job(f"{slo.name}{i}", slo, 0.0, prompt=2000)) for i in range(10) for slo in (TOOL, heavy)]
     made = plan(crowd, now=0.1, places=4)
-    kept = [name for name, reason in made.reasons.items() if reason is Reason.ON_TIME]
-    assert kept
-    assert all(name.startswith("heavy") for name in kept)
-    assert Reason.DEFERRED in made.reasons.values()
+    assert all(name.startswith("heavy") for name in made.order[:10])
+    assert made.reasons[made.order[0]] is Reason.ON_TIME
+    assert made.reasons[made.order[-1]] is Reason.DEFERRED
+
+
+def test_of_equal_gain_a_second_the_promise_that_is_quicker_to_keep_goes_first() -> None:
+    """Both lose their worth by waiting; one engine keeps more promises by the short ones."""
+    long, short = (Entry(job(name, TOOL, 0.0, prompt=1, scale=s)) for name, s in (("long", 4.0), ("short", 1.0)))
+    crowd = [Entry(job(f"crowd{i}", TOOL, 0.0, prompt=1, scale=4.0)) for i in range(20)]
+    assert plan([long, short, *crowd], now=0.1).order[0] == "short"
+
+
+def test_a_promise_counts_by_its_class_weight() -> None:
+    heavy = SLOClass("heavy", Pattern.DEADLINE, TOOL.objectives, GainRule(weight=8.0))
+    crowd = [Entry(job(f"t{i}", TOOL, 0.0)) for i in range(30)]
+    assert plan([*crowd, Entry(job("heavy", heavy, 0.0, scale=4.0))], now=0.1).order[0] == "heavy"
+
+
+def test_nobody_is_preempted_for_one_who_does_not_rank_among_the_best_of_the_batch() -> None:
+    due = {"banked_gain": 9_000.0, "deadline_s": 10.5}
+    full = [running(job(f"dense{i}", AGENT, 9.0, program=f"p{i}", **due), generated=20) for i in range(4)]
+    made = plan([*full, Entry(job("chat", CHAT, 8.7))], now=9.6)
+    assert made.reasons["chat"] is Reason.DEFERRED
+    assert made.preempt == []
 
 
 def test_a_programs_members_share_what_its_finished_calls_have_at_stake() -> None:

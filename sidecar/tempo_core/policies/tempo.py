@@ -1,25 +1,21 @@
-"""Tempo: keep on time what can be kept on time, and choose what that is by the gain that waiting would lose.
+"""Tempo: serve first what loses most by waiting, for the engine time that it takes.
 
-1. *Outlook.* For every request: expected gain now, expected gain behind all the work at hand, engine time, slack,
-   whether its target can still be met.
-2. *Keep.* Of those whose target can be met, the set that fits: in order of due time, engine time is added up, and where
-   it no longer fits, what loses least by waiting, for its engine time, is deferred (the Moore-Hodgson rule).
-3. *Rank.* The aged lane first, then what is kept and can't wait for all the work at hand, then the rest, each by the
-   gain that waiting loses for each second of engine time. While every target can be met: by least slack, just in time.
-4. *Batch.* A step serves the kept streams at their pace, which limits places and prefill.
-5. *Preempt.* Only where a kept request loses more by waiting for the next place than its victim does by giving its own
-   up, the recompute and a margin included.
+1. *Outlook.* For every request: expected gain, engine time, slack, whether its target can still be met, and what it
+   loses (gain, and the promise) behind all the work at hand.
+2. *Rank.* The aged lane first, then by that loss for each second of engine time; by least slack, where there is none.
+3. *Batch.* A step serves the streams that are on time at their pace, which limits places and prefill.
+4. *Preempt.* Only where a request would lose its promise by waiting for the next place, and that is more than its
+   victim loses behind all the work at hand, the recompute and a margin included.
 
-The paper ranks by density of gain alone (arXiv 2504.20068, section 4); why the gain *lost by waiting* stands in its
-place is in docs/decisions/0003-rank-by-the-gain-that-waiting-loses.md.
+The paper ranks by density of gain alone (arXiv 2504.20068, section 4); why what is *lost by waiting* stands in its
+place is in docs/decisions/0003-rank-by-what-waiting-loses.md.
 """
 
-import heapq
 from collections.abc import Sequence
 
 import numpy as np
 
-from tempo_core.density import Indices, Mask, Outlook, outlook
+from tempo_core.density import Indices, Outlook, outlook
 from tempo_core.snapshot import Plan, Reason, Settings, Snapshot
 
 
@@ -28,64 +24,38 @@ def tempo(snapshot: Snapshot, now_s: float) -> Plan:
     if not snapshot.entries:
         return Plan((), (), snapshot.max_step_tokens, snapshot.max_running, {})
     view = outlook(snapshot, now_s)
-    kept = _keep(view, now_s)
-    aged = _aged_lane(snapshot, view, kept, now_s)
-    rank = _rank(view, kept, aged)
-    places, budget = _batch(snapshot, view, kept)
+    aged = _aged_lane(snapshot, view, now_s)
+    rank = _rank(view, aged)
+    places, budget = _batch(snapshot, view)
     ids = [entry.job.id for entry in snapshot.entries]
     return Plan(
         order=[ids[i] for i in _decodes_first(view, rank)],
-        preempt=[ids[i] for i in _preempt(snapshot.settings, view, kept, aged, rank, places)],
+        preempt=[ids[i] for i in _preempt(snapshot.settings, view, aged, rank, places)],
         token_budget=budget,
         max_running=places,
-        reasons=dict(zip(ids, _reasons(view, kept, aged), strict=True)),
+        reasons=dict(zip(ids, _reasons(view, aged, rank), strict=True)),
     )
 
 
-def _keep(view: Outlook, now_s: float) -> Mask:
-    """Which attainable requests to keep on time: all if they fit, else without those that lose least by waiting."""
-    kept: Mask = view.attainable & view.targeted
-    chosen = np.flatnonzero(kept)
-    chosen = chosen[np.argsort(view.due_s[chosen], kind="stable")]
-    cost, room = view.own_cost_s[chosen], view.due_s[chosen] - now_s
-    if (np.cumsum(cost) <= room).all():
-        return kept
-    used, least = 0.0, list[tuple[float, int, float]]()
-    for index, density, own, until in zip(
-        chosen.tolist(), view.loss_density[chosen].tolist(), cost.tolist(), room.tolist(), strict=True
-    ):
-        used += own
-        heapq.heappush(least, (density, -index, own))
-        while used > until and least:
-            _, dropped, freed = heapq.heappop(least)
-            kept[-dropped] = False
-            used -= freed
-    return kept
-
-
-def _aged_lane(snapshot: Snapshot, view: Outlook, kept: Mask, now_s: float) -> list[int]:
+def _aged_lane(snapshot: Snapshot, view: Outlook, now_s: float) -> list[int]:
     """Indices in the aged lane, oldest first: bounded waiting for what nothing else would ever choose.
 
-    The lane belongs to the oldest requests that are past the pool's patience and not kept, whether they run or wait.
-    Nothing can enter it before one that waits in it, and who runs in it is not preempted, so whoever is next in line
-    waits for one service time a place.
+    The lane belongs to the oldest requests that are past the pool's patience and can't be on time any more, whether
+    they run or wait. Nothing can enter it before one that waits in it, and who runs in it is not preempted, so whoever
+    is next in line waits for one service time a place.
     """
     settings = snapshot.settings
     places = max(1, int(snapshot.max_running * settings.aged_share))
-    past = np.flatnonzero((now_s - view.arrival > settings.patience_s) & ~kept)
+    past = np.flatnonzero((now_s - view.arrival > settings.patience_s) & ~view.attainable)
     oldest: list[int] = past[np.argsort(view.arrival[past], kind="stable")[:places]].tolist()
     return oldest
 
 
-def _rank(view: Outlook, kept: Mask, aged: list[int]) -> Indices:
-    """Indices of all entries, those that deserve service most first."""
-    everything_fits = bool((kept | ~view.targeted).all())
-    # What can wait for all the work at hand needs no protection from what is losing its worth already.
-    tier = np.where(kept & (everything_fits | (view.slack_s < view.own_cost_s.sum())), 1, 2)
-    tier[aged] = 0
-    key = np.where(kept & everything_fits, view.slack_s, -view.loss_density)
-    key[aged] = 0.0
-    order: Indices = np.lexsort((view.arrival, -view.density, key, tier))
+def _rank(view: Outlook, aged: list[int]) -> Indices:
+    """Indices of all entries, those that deserve service most first; by slack, where nothing is lost by waiting."""
+    loss = view.loss_density.copy()
+    loss[aged] = np.inf
+    order: Indices = np.lexsort((view.arrival, view.slack_s, -loss))
     return order
 
 
@@ -100,14 +70,14 @@ def _decodes_first(view: Outlook, rank: Indices) -> list[int]:
     return order
 
 
-def _batch(snapshot: Snapshot, view: Outlook, kept: Mask) -> tuple[int, int]:
-    """Places and tokens of a step that serves the kept streams at their pace.
+def _batch(snapshot: Snapshot, view: Outlook) -> tuple[int, int]:
+    """Places and tokens of a step that serves the streams that are on time at their pace.
 
     No more places than a step within the tightest time between tokens can decode, and no more prefill than ends before
     the first token is due: a stream ahead of its pace leaves room to fill the batch, one behind gets short steps.
     """
     settings, step = snapshot.settings, snapshot.step_time
-    streams = view.decoding & kept
+    streams = view.decoding & view.attainable
     tbt_s = settings.tbt_headroom * float(np.min(view.tbt_s[streams], initial=np.inf))
     if tbt_s == np.inf or tbt_s <= step.seconds(1, settings.min_prefill_tokens):
         return snapshot.max_running, snapshot.max_step_tokens  # no stream at hand, or a pace that can't be kept
@@ -120,24 +90,24 @@ def _batch(snapshot: Snapshot, view: Outlook, kept: Mask) -> tuple[int, int]:
     return int(np.clip(places, 1, snapshot.max_running)), min(budget, snapshot.max_step_tokens)
 
 
-def _preempt(
-    settings: Settings, view: Outlook, kept: Mask, aged: list[int], rank: Indices, places: int
-) -> Sequence[int]:
-    """Indices to take off the batch, so that kept requests which can't wait for a place get one.
+def _preempt(settings: Settings, view: Outlook, aged: list[int], rank: Indices, places: int) -> Sequence[int]:
+    """Indices to take off the batch, so that requests which would be late by waiting for a place get one.
 
-    Each newcomer would otherwise get the place of the next running request to end. What it loses by waiting that long
-    has to pay for the victim's recompute, at what the batch earns in that time, and for the victim's own wait.
+    Each newcomer would otherwise get a place as those who run end, at the rate at which they are expected to. A victim
+    is taken to wait behind all the work at hand, as it is in the order, and its recompute costs what the batch earns in
+    that time.
     """
     runs = view.running[rank]
     running = rank[runs]
-    newcomers = rank[kept[rank] & ~runs][max(places - len(running), 0) :][: len(running)]
-    if not len(newcomers):
+    best, rest = rank[:places], rank[max(places, len(aged)) :]
+    on_time = view.attainable & (view.slack_s >= 0.0) & ~view.running
+    newcomers = best[on_time[best]][max(places - len(running), 0) :]
+    victims = rest[view.running[rest]]
+    if not len(newcomers) or not len(victims):
         return ()
-    victims = running[~np.isin(running, aged)]
-    waits_s = np.zeros(len(rank))
-    waits_s[newcomers] = np.sort(view.run_s[running])[: len(newcomers)]
-    waits_s[victims] = view.run_s[newcomers].mean()
-    loss = view.gain - view.gain_after(waits_s)
+    waits_s = np.full(len(rank), view.work_s)
+    waits_s[newcomers] = np.arange(1, len(newcomers) + 1) / (1.0 / view.run_s[running]).sum()
+    loss = view.loss_after(waits_s)
     earns = float(view.gain[running].sum() / view.cost_s[running].sum())
     price = (1.0 + settings.preempt_margin) * (loss + earns * view.recompute_s)
     newcomers = newcomers[np.argsort(-loss[newcomers], kind="stable")]
@@ -147,8 +117,11 @@ def _preempt(
     return going
 
 
-def _reasons(view: Outlook, kept: Mask, aged: list[int]) -> list[Reason]:
-    names = (Reason.ON_TIME, Reason.NO_TARGET, Reason.DEFERRED, Reason.LATE, Reason.AGED)
-    code = np.select([kept, ~view.targeted, view.attainable], [0, 1, 2], 3)
+def _reasons(view: Outlook, aged: list[int], rank: Indices) -> list[Reason]:
+    names = (Reason.NO_TARGET, Reason.LATE, Reason.DEFERRED, Reason.ON_TIME, Reason.AGED)
+    ahead_s = np.empty(len(rank))
+    ahead_s[rank] = np.cumsum(view.own_cost_s[rank]) - view.own_cost_s[rank]
+    deferred = ~view.running & (np.maximum(view.slack_s, 0.0) < ahead_s)
+    code = np.select([~view.targeted, ~view.attainable, deferred], [0, 1, 2], 3)
     code[aged] = 4
     return [names[c] for c in code.tolist()]
