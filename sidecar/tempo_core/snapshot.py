@@ -40,11 +40,28 @@ class Job:
         program_arrival_s: when the program arrived; its gain fades from there. None: as the call itself.
         banked_gain: what the program's finished calls have at stake.
         priority: vLLM's own number, lower first; only the `priority` policy reads it.
-        tenant: whom it is served for; no policy here reads it yet.
+        tenant: whom it is served for; only the `vtc` policy reads it.
+        attained_tokens: output tokens of the program's finished calls; only `plas` reads it.
+        critical_tokens: the same along the longest chain of finished calls that leads to this one; only `atlas` reads
+            it. None: as `attained_tokens`, which is the same in a program without parallel calls.
 
     """
 
-    __slots__ = ("arrival_s", "id", "max_tokens", "priority", "program", "prompt_tokens", "row", "slo", "tenant")
+    __slots__ = (
+        "arrival_s",
+        "attained_tokens",
+        "critical_tokens",
+        "deadline_s",
+        "id",
+        "max_tokens",
+        "priority",
+        "program",
+        "program_arrival_s",
+        "prompt_tokens",
+        "row",
+        "slo",
+        "tenant",
+    )
 
     def __init__(  # noqa: PLR0913  # one constructor for the facts; all but two are keywords
         self,
@@ -61,15 +78,21 @@ class Job:
         banked_gain: float = 0.0,
         priority: int = 0,
         tenant: str = "",
+        attained_tokens: float = 0.0,
+        critical_tokens: float | None = None,
     ) -> None:
         self.id = id
         self.slo = slo
         self.arrival_s = arrival_s
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
+        self.deadline_s = deadline_s
         self.program = program
+        self.program_arrival_s = arrival_s if program_arrival_s is None else program_arrival_s
         self.priority = priority
         self.tenant = tenant
+        self.attained_tokens = attained_tokens
+        self.critical_tokens = attained_tokens if critical_tokens is None else critical_tokens
         gain, objectives = slo.gain, slo.objectives
         self.row: Floats = np.array(
             (
@@ -80,7 +103,7 @@ class Job:
                 objectives.ttft_s,
                 objectives.tbt_s,
                 deadline_s,
-                arrival_s if program_arrival_s is None else program_arrival_s,
+                self.program_arrival_s,
                 gain.weight,
                 gain.input_token,
                 gain.output_token,
@@ -118,7 +141,7 @@ class Settings:
     """What a kept promise is worth beside its gain, as a share of what the mean request at hand has at stake."""
     patience_s: float = 30.0
     """After this long without a place, a request moves to the aged lane, whatever it is worth."""
-    aged_share: float = 1.0 / 16.0
+    aged_share: float = 1.0 / 32.0
     """The aged lane's share of the batch (at least one place), served oldest first and never preempted."""
     min_prefill_tokens: int = 32
     """A step always leaves room for this much prefill."""
@@ -137,6 +160,12 @@ class Snapshot:
     """The engine's token budget a step (vLLM: max_num_batched_tokens)."""
     step_time: StepTime = field(default_factory=StepTime)
     settings: Settings = field(default_factory=Settings)
+    cache_tokens: float = inf
+    """What the engine's cache holds; only the `andes` policy reads it."""
+    served: Mapping[str, float] = field(default_factory=dict)
+    """Each tenant's virtual token counter, live requests included; only the `vtc` policy reads it."""
+    preempted: Mapping[str, int] = field(default_factory=dict)
+    """How often each live request has lost its place, by id; who never has may be absent. Only `andes` reads it."""
 
 
 class Reason(StrEnum):
@@ -153,7 +182,9 @@ class Reason(StrEnum):
     NO_TARGET = "no_target"
     """Best effort."""
     AGED = "aged"
-    """Waited longer than the pool's patience."""
+    """Waited longer than the policy lets anyone wait."""
+    RANKED = "ranked"
+    """By the measure that the policy is named for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,9 @@ def observe(
     px = fit.covariance @ x
     gain = px / (forget + float(x @ px))
     theta = fit.theta + gain * (seconds - predicted)
-    covariance = (fit.covariance - np.outer(gain, px)) / forget
-    if np.trace(covariance) > 4e3:  # steps that are all alike tell nothing of the other terms: do not wind up
-        covariance *= 4e3 / np.trace(covariance)
+    covariance = (fit.covariance - gain[:, None] * px) / forget
+    if (trace := covariance.trace()) > 4e3:  # steps that are all alike tell nothing of the other terms: do not wind up
+        covariance *= 4e3 / trace
     raw = np.maximum(theta, 0.0) / _SCALE
     model = StepTime(max(float(raw[0]), 1e-5), float(raw[1]), max(float(raw[2]), 1e-9), float(raw[3]))
     return StepTimeFit(theta, covariance, fit.observations + 1, model)

@@ -130,7 +130,7 @@ def test_the_status_counts_passes_reasons_and_preemptions(adapter):
     status = adapter.status()
     assert (status["passes"], status["preemptions"], status["running"], status["waiting"]) == (3, 1, 2, 5)
     assert status["reasons"] == {
-        "arrival": 3, "on_time": 0, "deferred": 0, "late": 0, "no_target": 0, "aged": 0,
+        "arrival": 3, "on_time": 0, "deferred": 0, "late": 0, "no_target": 0, "aged": 0, "ranked": 0,
     }  # fmt: skip
     assert set(status["step_time"]) == {"base_s", "per_sequence_s", "per_prefill_token_s", "per_context_token_s"}
 
