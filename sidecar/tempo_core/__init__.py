@@ -13,6 +13,7 @@ and numpy are imported, and an import contract proves it.
 `density`      what each request can still earn, and what it costs
 `policies`     `tempo`, `fcfs`, `priority`: peers with one signature
 `programs`     which stage of a program a call belongs to
+`graphs`       what a running program will still need, from how programs like it went
 `routing`      which replica a request goes to
 =============  ========================================================================================
 """
