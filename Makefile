@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install check format test test-fast test-e2e demo bench-overhead clean
+.PHONY: help install check format test test-fast test-e2e demo bench-overhead bench-paper clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -45,6 +45,9 @@ demo: $(INSTALLED) ## The same overload twice on a real vLLM, first come first s
 
 bench-overhead: $(INSTALLED) ## What router, sidecar and scheduler cost: build/bench-overhead
 	$(BIN)/tempo bench overhead
+
+bench-paper: $(INSTALLED) ## The paper's mix through every policy, simulated: build/bench-paper
+	$(BIN)/tempo simulate --policy all --places 32 --loads 0.5,0.8,1.0,1.2,1.5 --seeds 1..5 --out build/bench-paper
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,7 +10,7 @@ from tempo_api.manifest import Pool
 from tempo_api.openai import APIError, Ending, output_cap
 from tempo_api.wire import Facts, Intake, encode_facts, strip_reserved
 from tempo_core.slo import Pattern, SLOClass
-from tempo_sidecar.lengths import LengthModel
+from tempo_sidecar.lengths import LengthModel, LengthQuery, Prediction
 
 _CHARACTERS_A_TOKEN: Final = 4
 _COMPLETIONS_CAP: Final = 16
@@ -31,7 +31,7 @@ class Work:
     single: bool
     """One prompt, one choice: its length can be compared with the prediction."""
     facts: Facts
-    lengths: tuple[float, ...]
+    lengths: Prediction
 
     @property
     def priority(self) -> int:
@@ -59,21 +59,22 @@ def analyse(
     deadline_s = None if intake.deadline_s is None else max(arrival_s + intake.deadline_s, 0.0)
     prompt_tokens, prompts = prompt_estimate(body)
     cap = output_cap(body)
-    grid = lengths.predict(slo.name, prompt_tokens, _COMPLETIONS_CAP if cap is None and not chat else cap)
+    cap = _COMPLETIONS_CAP if cap is None and not chat else cap
+    predicted = lengths.predict(LengthQuery(slo.name, prompt_tokens, cap, intake.stage, body))
     facts = Facts(
         slo_class=slo.name,
         arrival_s=arrival_s,
         ttft_s=intake.ttft_s,
         tbt_s=intake.tbt_s,
         deadline_s=deadline_s,
-        lengths=grid,
+        lengths=predicted.grid,
         program=intake.program,
         program_arrival_s=None if intake.program is None else arrival_s - intake.program_elapsed_s,
         banked_gain=intake.banked_gain or None,
         tenant=intake.tenant or None,
     )
     single = prompts == 1 and (body.get("n") or 1) == 1
-    return Work(slo, arrival_s, deadline_s, prompt_tokens, single, facts, grid)
+    return Work(slo, arrival_s, deadline_s, prompt_tokens, single, facts, predicted)
 
 
 def prompt_estimate(body: Mapping[str, Any]) -> tuple[int, int]:

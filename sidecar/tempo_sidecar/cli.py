@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import click
+import numpy as np
 
 from tempo_api.http.server import run_server
 from tempo_api.manifest import ManifestError
 from tempo_api.reload import Reloader
-from tempo_sidecar.lengths import WindowLengths
+from tempo_sidecar.forest.model import ForestLengths
 from tempo_sidecar.proxy import Sidecar
 
 
@@ -23,6 +24,11 @@ from tempo_sidecar.proxy import Sidecar
     "--plugin-status", type=click.Path(path_type=Path), help="The file that the engine's TEMPO_STATUS_FILE names."
 )
 @click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to keep what was learned of response lengths; each sidecar needs its own.  [default: nowhere]",
+)
+@click.option(
     "--drain-seconds",
     default=30.0,
     show_default=True,
@@ -36,21 +42,23 @@ from tempo_sidecar.proxy import Sidecar
     type=click.IntRange(min=1),
     help="One request more is refused with 429.",
 )
-def sidecar(  # one parameter an option
+def sidecar(  # noqa: PLR0913, PLR0917  # one parameter an option
     engine_url: str,
     config: Path,
     pool: str | None,
     host: str,
     port: int,
     plugin_status: Path | None,
+    state_dir: Path | None,
     drain_seconds: float,
     max_in_flight: int,
 ) -> None:
     """Proxy in front of one engine.
 
     Attaches to each request what the scheduler in the engine must know, streams the answer through byte for byte, and
-    tracks TTFT, TBT, TTLT and service gain by SLO class. Beside the proxied paths it serves /healthz, /readyz and
-    /metrics, and the engine's own metrics at /engine/metrics. --config is read again whenever it changes.
+    tracks TTFT, TBT, TTLT and service gain by SLO class. It learns from completions how long responses will be; no
+    prompt is logged or kept. Beside the proxied paths it serves /healthz, /readyz and /metrics, and the engine's own
+    metrics at /engine/metrics. --config is read again whenever it changes.
 
     \b
     Example:
@@ -60,5 +68,6 @@ def sidecar(  # one parameter an option
         reloader = Reloader(config, pool)
     except ManifestError as error:
         raise click.ClickException(str(error)) from error
-    node = Sidecar(engine_url, reloader, WindowLengths(), plugin_status=plugin_status, max_in_flight=max_in_flight)
+    lengths = ForestLengths(np.random.default_rng(), state_dir)
+    node = Sidecar(engine_url, reloader, lengths, plugin_status=plugin_status, max_in_flight=max_in_flight)
     run_server(node.app(), host, port, name="tempo sidecar", drain_s=drain_seconds)

@@ -1,17 +1,22 @@
-"""How long responses will be: learned per class and prompt length from what has completed here.
+"""How long responses will be: the interface, and the simple model, which learns per class and prompt length.
 
-The quantiles are those of the Kaplan-Meier estimate, because a response cut by its `max_tokens` says only that it
+It serves alone where nothing else is configured, and stands in for `tempo_sidecar.forest` until that has learned. The
+quantiles are those of the Kaplan-Meier estimate, because a response cut by its `max_tokens` says only that it
 would have been at least that long, counted with one response more that never ended. That one keeps them conservative:
 for exchangeable responses the chance that the next is no longer than the quantile at p is at least p, and a quantile
 that the sample is too small for is unknown, hence the cap.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from math import inf
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Metric
 
 from tempo_core.lengths import DEFAULT_TOKENS, GRID, default_grid
 
@@ -25,26 +30,66 @@ _REFRESH_SHARE: Final = 8
 """A bucket's quantiles are worked out again, in some 0.3 ms, once one in so many of its responses is new."""
 
 
-class LengthModel(Protocol):
-    """Predicts output lengths, in tokens, and learns from how long they turned out."""
+@dataclass(frozen=True, slots=True)
+class LengthQuery:
+    """What a length may depend on. Lengths are in tokens."""
 
-    def predict(self, slo_class: str, prompt_tokens: int, max_tokens: int | None) -> Grid:
-        """Quantiles of the output length at `tempo_core.lengths.GRID`, none above `max_tokens`."""
+    slo_class: str
+    prompt_tokens: int
+    """An estimate."""
+    max_tokens: int | None = None
+    stage: int = 0
+    """Of its program."""
+    body: Mapping[str, Any] | None = None
+    """The request as the caller sent it: any JSON, checked no further than `tempo_api.openai.parse_body` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Quantiles of an output length, and what `LengthModel.learn` must know of how they came about."""
+
+    grid: Grid
+    """At `tempo_core.lengths.GRID`, none above the query's `max_tokens`."""
+    slo_class: str
+    prompt_tokens: int
+    row: NDArray[np.float32] | None = None
+    """The features, of a model that looks at the prompt."""
+    raw: NDArray[np.float64] | None = None
+    """The grid before calibration and cap; None if another model stood in."""
+    generation: int = 0
+    """How often the model that made `raw` had been trained."""
+
+
+class LengthModel(Protocol):
+    """Predicts output lengths, in tokens, and learns from how long they turned out. Neither call ever waits."""
+
+    def predict(self, query: LengthQuery) -> Prediction:
+        """The output length's distribution."""
         ...
 
-    def learn(self, slo_class: str, prompt_tokens: int, output_tokens: int, *, truncated: bool) -> None:
-        """A response ended with `output_tokens`; `truncated`: it would have been longer but for its cap."""
+    def learn(self, prediction: Prediction, output_tokens: int, *, truncated: bool) -> None:
+        """The response ended with `output_tokens`; `truncated`: it would have been longer but for its cap."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Within it, the model does what it does in the background."""
+        ...
+
+    def metrics(self) -> Iterable[Metric]:
+        """How the model fares."""
+        ...
 
 
-def censored_quantiles(tokens: Sequence[int], truncated: Sequence[bool]) -> Grid:
-    """Quantiles at `GRID` of lengths, some of which are lower bounds only; `inf` where the sample can't tell."""
+def censored_quantiles(
+    tokens: Sequence[float], truncated: Sequence[bool], probabilities: Sequence[float] = GRID
+) -> Grid:
+    """Quantiles of lengths, some of which are lower bounds only; `inf` where the sample can't tell."""
     lengths, cut = np.asarray(tokens, dtype=np.float64), np.asarray(truncated, dtype=bool)
     order = np.lexsort((cut, lengths))  # of equal lengths, those that ended come first
     at_risk = len(lengths) + 1.0 - np.arange(len(lengths))
     survival = np.cumprod(1.0 - ~cut[order] / at_risk)
     steps = np.append(lengths[order], inf)
     # Rounding must not push a quantile one response up: survival after k of n ends is (n + 1 - k) / (n + 1).
-    reached = [int(np.argmax(np.append(survival, 0.0) <= 1.0 - p + 1e-9)) for p in GRID]
+    reached = [int(np.argmax(np.append(survival, 0.0) <= 1.0 - p + 1e-9)) for p in probabilities]
     return tuple(float(steps[index]) for index in reached)
 
 
@@ -76,27 +121,45 @@ class WindowLengths:
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, int], _Bucket] = {}
 
-    def predict(self, slo_class: str, prompt_tokens: int, max_tokens: int | None) -> Grid:
+    def predict(self, query: LengthQuery) -> Prediction:
         """See `LengthModel`. Too little known of such prompts: the class; of the class: the core's default."""
-        for key in ((slo_class, prompt_tokens.bit_length()), (slo_class, _ALL)):
-            bucket = self._buckets.get(key)
-            if bucket and (quantiles := bucket.quantiles()):
-                return _capped(quantiles, max_tokens)
-        return default_grid(inf if max_tokens is None else max_tokens)
+        return Prediction(self._grid(query), query.slo_class, query.prompt_tokens)
 
-    def learn(self, slo_class: str, prompt_tokens: int, output_tokens: int, *, truncated: bool) -> None:
+    def learn(self, prediction: Prediction, output_tokens: int, *, truncated: bool) -> None:
         """See `LengthModel`."""
+        self.add(prediction.slo_class, prediction.prompt_tokens, output_tokens, truncated=truncated)
+
+    def add(self, slo_class: str, prompt_tokens: int, output_tokens: int, *, truncated: bool) -> None:
+        """What `learn` does, for a response that was not predicted here."""
         for key in ((slo_class, prompt_tokens.bit_length()), (slo_class, _ALL)):
             self._buckets.setdefault(key, _Bucket()).add(output_tokens, truncated)
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """See `LengthModel`. Nothing runs."""
+        return nullcontext()
+
+    def metrics(self) -> Iterable[Metric]:
+        """See `LengthModel`. There are none."""
+        return ()
+
+    def _grid(self, query: LengthQuery) -> Grid:
+        for key in ((query.slo_class, query.prompt_tokens.bit_length()), (query.slo_class, _ALL)):
+            bucket = self._buckets.get(key)
+            if bucket and (quantiles := bucket.quantiles()):
+                return capped(known(quantiles), query.max_tokens)
+        return default_grid(inf if query.max_tokens is None else query.max_tokens)
 
 
 _ALL: Final = -1
 
 
-def _capped(quantiles: Grid, max_tokens: int | None) -> Grid:
-    """What is unknown becomes the default length or twice the longest that is known; the caller's cap limits all."""
+def known(quantiles: Sequence[float]) -> Grid:
+    """What is unknown (`inf`) becomes the default length, or twice the longest that is known if that is more."""
     longest = max((q for q in quantiles if q < inf), default=0.0)
     limit = max(DEFAULT_TOKENS, 2.0 * longest)
-    if max_tokens is not None:
-        limit = min(limit, max(max_tokens, 1))
     return tuple(min(max(q, 1.0), limit) for q in quantiles)
+
+
+def capped(grid: Sequence[float], max_tokens: int | None) -> Grid:
+    """`grid` within the caller's cap."""
+    return tuple(grid) if max_tokens is None else tuple(min(q, max(max_tokens, 1)) for q in grid)

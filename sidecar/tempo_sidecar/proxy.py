@@ -142,9 +142,7 @@ class Sidecar:
         self._metrics.completed(outcome, streamed=tracker.streamed)
         if tracker.learnable:
             self._metrics.bound(outcome.slo_class, covered=tracker.covered(pool.settings.length_quantile))
-            self._lengths.learn(
-                outcome.slo_class, tracker.work.prompt_tokens, outcome.output_tokens, truncated=tracker.truncated
-            )
+            self._lengths.learn(tracker.work.lengths, outcome.output_tokens, truncated=tracker.truncated)
 
     def _refused(self, _: web.Request, ending: Ending) -> None:
         """Count what was answered with an error before it had a class; `_ended` counts the others."""
@@ -179,10 +177,11 @@ class Sidecar:
         self._metrics.gauge("programs", "Programs followed here", lambda: len(self._programs))
         self._metrics.gauge("config_reloads", "Configurations taken over", lambda: reloader.reloads)
         self._metrics.gauge("config_failures", "Configurations refused", lambda: reloader.failures)
+        self._metrics.collect(self._lengths.metrics)
         self._metrics.collect(lambda: status_metrics(read_status(self._plugin_status, self._clock())))
 
     async def _running(self, _: web.Application) -> AsyncIterator[None]:
-        async with new_session() as self._session:
+        async with new_session() as self._session, self._lengths.running():
             self._health = EngineHealth(self._session, self._engine_url)
             housekeeping = asyncio.create_task(self._keep_house())
             yield

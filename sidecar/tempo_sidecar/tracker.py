@@ -88,7 +88,7 @@ class Tracker:
 
     def covered(self, quantile: float) -> bool:
         """Whether its length is at most what was predicted for `quantile`."""
-        return self._ledger.output_tokens <= float(np.interp(quantile, GRID, self.work.lengths))
+        return self._ledger.output_tokens <= float(np.interp(quantile, GRID, self.work.lengths.grid))
 
     def finish(self) -> Outcome:
         """Close the books, once."""

@@ -15,12 +15,12 @@ CHAT = {"model": MODEL, "messages": [], "stream": True}
 
 
 @asynccontextmanager
-async def command(engine_url, config=QUICKSTART, port=0, drain_seconds=20):
+async def command(engine_url, *more, config=QUICKSTART, port=0, drain_seconds=20):
     """`tempo sidecar` with its pipes; killed at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tempo_api.cli", "sidecar", "--engine-url", engine_url, "--config", str(config)),
-        *("--port", str(port), "--drain-seconds", str(drain_seconds)),
+        *("--port", str(port), "--drain-seconds", str(drain_seconds), *more),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONWARNINGS": "default"},
@@ -89,7 +89,26 @@ async def test_a_port_that_is_taken_is_one_line():
 async def test_a_bad_manifest_is_one_line(tmp_path):
     config = tmp_path / "pool.yaml"
     config.write_text(QUICKSTART.read_text().replace("ttft", "tttf"))
-    async with command("http://127.0.0.1:9", config) as process:
+    async with command("http://127.0.0.1:9", config=config) as process:
         code, errors = await ended(process)
     assert (code, errors.count("\n")) == (1, 1)
     assert errors.startswith("Error: pool.yaml: SLOClass chat: spec.objectives.tttf: unknown field")
+
+
+async def test_what_was_learned_is_kept_and_used_by_the_next_start(tmp_path):
+    more = ("--state-dir", str(tmp_path / "state"))
+    body = {**CHAT, "messages": [{"role": "user", "content": "A word that nobody may find: xylophone."}]}
+    async with FakeEngine().running() as engine, aiohttp.ClientSession() as client:
+        for start in (1, 2):
+            async with command(engine.url, *more) as process:
+                url = await ready_url(process)
+                async with client.get(f"{url}/metrics") as answer:
+                    assert f"tempo_sidecar_length_sample {start - 1}.0" in await answer.text()
+                async with client.post(f"{url}/v1/chat/completions", json=body) as answer:
+                    assert answer.status == 200
+                    await answer.read()
+                process.send_signal(signal.SIGTERM)
+                code, errors = await ended(process)
+                assert (code, "xylophone" in errors) == (0, False)
+    (saved,) = (tmp_path / "state").iterdir()
+    assert b"xylo" not in saved.read_bytes()
