@@ -61,8 +61,21 @@ def test_a_comparison_prints_tables_and_writes_rows_and_a_report(tmp_path):
 
 def test_more_replicas_keep_more_promises_of_the_same_traffic(files):
     pool, trace = files / "pool.yaml", files / "trace.jsonl"
-    options = ["-f", pool, "--workload", trace, "--rate", "30", "--loads", "1", "--replicas", "1..3", "--policy", "fcfs"]
-    result = ran(*SMALL[:2], *options, "--seconds", "15", "--seeds", "1", "--out", files / "out")
+    traffic = ["-f", pool, "--workload", trace, "--rate", "30", "--loads", "1"]
+    result = ran(
+        *SMALL[:2],
+        *traffic,
+        "--replicas",
+        "1..3",
+        "--policy",
+        "fcfs",
+        "--seconds",
+        "15",
+        "--seeds",
+        "1",
+        "--out",
+        files / "out",
+    )
     assert result.exit_code == 0, result.output
     rows = json.loads((files / "out" / "summary.json").read_bytes())
     kept = {row["replicas"]: row["attainment"] for row in rows if row["slo_class"] == "all"}
