@@ -47,7 +47,7 @@ bench-overhead: $(INSTALLED) ## What router, sidecar and scheduler cost: build/b
 	$(BIN)/tempo bench overhead
 
 bench-paper: $(INSTALLED) ## The paper's mix through every policy, simulated: build/bench-paper
-	$(BIN)/tempo simulate --policy all --places 32 --loads 0.5,0.8,1.0,1.2,1.5 --seeds 1..5 --out build/bench-paper
+	$(BIN)/tempo simulate --policy all --places 32 --loads 0.5,0.8,1.0,1.2,1.5 --seeds 1..5 --seconds 180 --out build/bench-paper
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

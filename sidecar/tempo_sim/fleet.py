@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
+from tempo_core.graphs import PatternGraphs
 from tempo_core.programs import Call, Programs
 from tempo_core.routing import Replica as Candidate
 from tempo_core.routing import route
@@ -77,12 +78,14 @@ class Fleet:
         profile: EngineProfile,
         lengths: LengthModel,
         block_tokens: int,
+        graphs: PatternGraphs | None = None,
     ) -> None:
         self._units = [_tracked(unit, classes[unit.slo_class]) for unit in workload]
         self._engines = engines
         self._profile = profile
         self._lengths = lengths
         self._blocks_in_one = profile.block_size // block_tokens
+        self._graphs = graphs
         self._programs = Programs(idle_s=inf, capacity=len(workload))
         # (time, what, unit, call): no two are alike, so their order does not depend on how they came about.
         self._events: list[tuple[float, int, int, int]] = []
@@ -127,6 +130,9 @@ class Fleet:
         if state.slo.pattern is Pattern.COLLECTIVE:
             last = state.begun == len(state.calls)
             program = self._programs.begin(state.unit.id, state.slo, now_s, stage=stage, final=last)
+            if self._graphs:
+                forecast = self._graphs.begin(program, state.slo, call.prompt_tokens, now_s)
+                program = program._replace(deadline_s=forecast.due_s)
         grid = self._lengths.predict(state.slo.name, call)
         job = _job(state, index, now_s, grid, program)
         live = Live(job, answer_tokens(call), Holding(job.id, self._prefix(call)))
@@ -143,6 +149,8 @@ class Fleet:
         if sent.program is not None:
             outcome = call_outcome(state.slo, ended.arrival_s, ended, sent.program.deadline_s)
             self._programs.end(sent.program, outcome, now_s)
+            if self._graphs:
+                self._graphs.end(sent.program, outcome, now_s)
         self._lengths.learn(state.slo.name, call)
         state.ended.append(ended)
         state.live -= 1
@@ -153,6 +161,8 @@ class Fleet:
         else:
             state.result = judge(state.unit.id, state.slo, state.arrival_s, state.ended)
             state.ended = []
+            if self._graphs:
+                self._graphs.finish(state.unit.id, now_s)
 
     def _prefix(self, call: SimCall) -> tuple[int, ...]:
         """Identities of the engine's own blocks: each goes by the last that the workload has in it."""

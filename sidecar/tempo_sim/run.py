@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tempo_core.graphs import PatternGraphs
 from tempo_core.policies import Policy
 from tempo_core.slo import Pattern, SLOClass
 from tempo_core.snapshot import Settings
@@ -55,6 +56,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
     replicas: int = 1,
     settings: Settings = _SETTINGS,
     lengths: LengthModel | None = None,
+    graphs: PatternGraphs | None = None,
     frame_steps: int = 20,
     block_tokens: int = BLOCK_TOKENS,
     coasting: bool = True,
@@ -69,6 +71,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
         replicas: how many there are.
         settings: the policy's.
         lengths: what predicts output lengths; by default they are learned as the run goes.
+        graphs: sets programs' sub-deadlines, and learns from those that end; None: their classes' rules do.
         frame_steps: steps between two passes of the policy, where nothing changes.
         block_tokens: tokens in a block of the workload's prefixes. An identity stands for all tokens up to its block's
             end, so that the engine's blocks can be larger.
@@ -85,7 +88,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
     _check(workload, classes, profile)
     engines = [Replica(profile, policy, settings, frame_steps=frame_steps, coasting=coasting) for _ in range(replicas)]
     lengths = WindowLengths() if lengths is None else lengths
-    units = Fleet(workload, classes, engines, profile, lengths, block_tokens).serve()
+    units = Fleet(workload, classes, engines, profile, lengths, block_tokens, graphs).serve()
     return SimResult(
         units=units,
         duration_s=max((unit.ended_s for unit in units), default=0.0),

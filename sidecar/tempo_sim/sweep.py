@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
+from tempo_core.graphs import PatternGraphs
 from tempo_core.policies import POLICIES
 from tempo_core.slo import SLOClass
 from tempo_sim.capacity import capacity_per_s
@@ -19,7 +20,10 @@ from tempo_sim.workload import SimUnit
 ORACLE: Final = "oracle-lengths"
 """Tempo, told how long every answer will be; what is still to come of a program it does not know."""
 
-NAMES: Final = (*POLICIES, ORACLE)
+GRAPHS: Final = "tempo-graphs"
+"""Tempo, with sub-deadlines from pattern graphs instead of the classes' own."""
+
+NAMES: Final = (*POLICIES, GRAPHS, ORACLE)
 """What can be compared."""
 
 _CAPACITY_UNITS: Final = 600.0
@@ -104,14 +108,14 @@ def _one(sweep: Sweep, case: Case, capacity_per_s: float) -> list[Row]:
     fixed = sweep.rate_per_s is not None  # the same traffic for more replicas: how many does it take?
     rate = case.load * capacity_per_s * (1 if fixed else case.replicas)
     units = sweep.workload(rate, sweep.seconds, case.seed)
-    oracle = case.policy == ORACLE
     result = simulate(
         units,
         sweep.classes,
-        POLICIES["tempo" if oracle else case.policy],
+        POLICIES["tempo" if case.policy in {GRAPHS, ORACLE} else case.policy],
         sweep.profile,
         replicas=case.replicas,
-        lengths=OracleLengths() if oracle else None,
+        lengths=OracleLengths() if case.policy == ORACLE else None,
+        graphs=PatternGraphs() if case.policy == GRAPHS else None,
     )
     made = rows(result, load=f"{case.load:g}", policy=case.policy, seed=case.seed)
     hard = all(slo.gain.hard for slo in sweep.classes.values())

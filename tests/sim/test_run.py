@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from support.sim import CLASSES, FLAT, TINY, call, program, simulate, single, workloads
 from tempo_core.gain import ProgramLedger, RequestLedger
+from tempo_core.graphs import PatternGraphs
 from tempo_core.policies import POLICIES
 from tempo_core.slo import SLOClass
 from tempo_sim.lengths import OracleLengths, answer_tokens
@@ -262,3 +263,22 @@ def test_a_policy_is_told_who_lost_its_place_and_what_the_cache_holds():
     simulate([single("a", prompt=10, output=60)], CLASSES, displacing, TINY)
     assert told[0] == ({}, TINY.kv_tokens)
     assert told[-1][0] == {"a": 1}
+
+
+def test_graphs_learn_from_programs_that_end_and_then_set_their_sub_deadlines():
+    """Programs alike, one after the other: a short first stage is due earlier than its class would have it."""
+    due = {}
+
+    def watching(snapshot, now_s):
+        due.update({entry.job.id: entry.job.deadline_s - entry.job.program_arrival_s for entry in snapshot.entries})
+        return FCFS(snapshot, now_s)
+
+    units = [program(f"p{i}", 20.0 * i, (call(8, 2),), (call(8, 30),)) for i in range(12)]
+    graphs = PatternGraphs()
+    simulate(units, CLASSES, watching, TINY, graphs=graphs)
+    rule = CLASSES["agent"].deadline_s
+    assert due["p0/0"] == pytest.approx(rule(0))
+    assert due["p11/0"] < 0.5 * due["p11/1"]
+    assert due["p11/1"] <= rule(1) * (1.0 + 1e-9)
+    assert graphs.graphs >= 1
+    assert graphs.running == 0

@@ -7,7 +7,7 @@ from tempo_sim.capacity import capacity_per_s
 from tempo_sim.cli import _trace
 from tempo_sim.paper_workload import PaperSpec, paper_classes, paper_workload
 from tempo_sim.profiles import CPU_SMOLLM2_135M, LLAMA_8B_H100
-from tempo_sim.sweep import ORACLE, Sweep, capacity, run
+from tempo_sim.sweep import GRAPHS, ORACLE, Sweep, capacity, run
 from tempo_sim.workload import SimCall, SimUnit
 
 
@@ -34,14 +34,14 @@ def test_a_straggler_at_the_end_does_not_count():
 
 @pytest.fixture
 def sweep() -> Sweep:
-    options = {"policies": ("fcfs", "tempo", ORACLE), "loads": (0.5, 1.5), "seconds": 5.0, "seeds": (1, 2)}
+    options = {"policies": ("fcfs", "tempo", GRAPHS, ORACLE), "loads": (0.5, 1.5), "seconds": 5.0, "seeds": (1, 2)}
     return Sweep(chats, "chats", paper_classes(), CPU_SMOLLM2_135M, **options)
 
 
 def test_every_policy_gets_the_same_units_in_every_case(sweep):
     found = [row for rows in run(sweep, 4.0, jobs=2) for row in rows if row["slo_class"] == "all"]
     cases = {(row["load"], row["seed"], row["policy"]) for row in found}
-    assert len(cases) == len(found) == 2 * 2 * 3
+    assert len(cases) == len(found) == 2 * 2 * 4
     for load in ("0.5", "1.5"):
         for seed in (1, 2):
             same = [row for row in found if (row["load"], row["seed"]) == (load, seed)]
