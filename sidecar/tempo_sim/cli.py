@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tempo_api.manifest import ManifestError, load_pool
 from tempo_core.slo import SLOClass
+from tempo_core.snapshot import Settings
 from tempo_sim.paper_workload import PaperSpec, paper_classes, paper_workload
 from tempo_sim.profiles import PROFILES
 from tempo_sim.rows import Row
@@ -82,9 +83,9 @@ def simulate(
     """What policies would earn, without a GPU: the scheduler that ships, on a simulated engine."""
     engine = PROFILES[profile] if places is None else replace(PROFILES[profile], max_places=places)
     try:
-        classes = _classes(manifest, hard=hard)
+        classes, settings = _declared(manifest, hard=hard)
         source, label = _source(workload, classes)
-        _report(Sweep(source, label, classes, engine, **_sweep_options(options)), options)
+        _report(Sweep(source, label, classes, engine, settings=settings, **_sweep_options(options)), options)
     except (ManifestError, TraceError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -94,9 +95,12 @@ def _sweep_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in names} | {"rate_per_s": options["rate"]}
 
 
-def _classes(manifest: Path | None, *, hard: bool) -> Mapping[str, SLOClass]:
-    classes = paper_classes() if manifest is None else load_pool(manifest).classes
-    return {n: replace(c, gain=replace(c.gain, decay=inf)) for n, c in classes.items()} if hard else classes
+def _declared(manifest: Path | None, *, hard: bool) -> tuple[Mapping[str, SLOClass], Settings]:
+    pool = None if manifest is None else load_pool(manifest)
+    classes = paper_classes() if pool is None else pool.classes
+    if hard:
+        classes = {name: replace(slo, gain=replace(slo.gain, decay=inf)) for name, slo in classes.items()}
+    return classes, Settings() if pool is None else pool.settings
 
 
 def _source(

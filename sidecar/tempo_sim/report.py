@@ -8,20 +8,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tempo_sim import figures
 from tempo_sim.rows import Row
 from tempo_sim.sweep import Sweep
-from tempo_sim.tables import columns, distinct, lines
+from tempo_sim.tables import columns, distinct, groups, lines
 
 
 def render(rows: Sequence[Row], sweep: Sweep, capacity_per_s: float) -> str:
     """The report's HTML, of at least one row."""
-    axis = "replicas" if len(sweep.replicas) > 1 else "load"
+    axis, other = ("replicas", "load") if len(sweep.replicas) > 1 else ("load", "replicas")
+    parts = [(f"{other} {value}", [row for row in rows if row[other] == value]) for value in distinct(rows, other)]
     environment = Environment(loader=PackageLoader("tempo_sim"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("report.html.j2").render(
         sweep=sweep,
         capacity_per_s=capacity_per_s,
-        pictures=[_image(figures.by(rows, axis)), _image(figures.classes(rows, axis))],
+        pictures=[
+            (title, [_image(figures.by(part, axis)), _image(figures.classes(part, axis))]) for title, part in parts
+        ],
         columns=columns(rows),
         axis=axis,
-        tables=[(point, lines([row for row in rows if row[axis] == point])) for point in distinct(rows, axis)],
+        tables=[(title, lines(chosen)) for title, chosen in groups(rows)],
     )
 
 

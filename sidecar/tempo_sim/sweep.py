@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
 
 from tempo_core.graphs import PatternGraphs
 from tempo_core.policies import POLICIES
 from tempo_core.slo import SLOClass
+from tempo_core.snapshot import Settings
 from tempo_sim.capacity import capacity_per_s
 from tempo_sim.lengths import OracleLengths
 from tempo_sim.profiles import EngineProfile
@@ -45,6 +46,7 @@ class Sweep:
         seconds: how long units arrive; all are followed to their end.
         seeds: one run each.
         replicas: numbers of them to try.
+        settings: the policies'.
         rate_per_s: units a second that are load 1.0; None: measured, for one replica, times the replicas.
 
     """
@@ -58,6 +60,7 @@ class Sweep:
     seconds: float = 300.0
     seeds: Sequence[int] = (1, 2, 3)
     replicas: Sequence[int] = (1,)
+    settings: Settings = field(default_factory=Settings)
     rate_per_s: float | None = None
 
     @property
@@ -114,6 +117,7 @@ def _one(sweep: Sweep, case: Case, capacity_per_s: float) -> list[Row]:
         POLICIES["tempo" if case.policy in {GRAPHS, ORACLE} else case.policy],
         sweep.profile,
         replicas=case.replicas,
+        settings=sweep.settings,
         lengths=OracleLengths() if case.policy == ORACLE else None,
         graphs=PatternGraphs() if case.policy == GRAPHS else None,
     )

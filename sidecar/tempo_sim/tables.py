@@ -24,20 +24,25 @@ def distinct(rows: Sequence[Row], key: str) -> list[object]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def tables(rows: Sequence[Row]) -> Iterator[Table]:
-    """A table for each load and number of replicas."""
-    headings = columns(rows)
+def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """(title, rows) of each load and number of replicas: the rows in it differ by policy, seed and class only."""
     for load in sorted(distinct(rows, "load"), key=lambda text: float(str(text))):
         for replicas in distinct(rows, "replicas"):
             chosen = [row for row in rows if row["load"] == load and row["replicas"] == replicas]
-            title = f"load {load}, {chosen[0]['rate_per_s']:.2f} units/s, replicas {replicas}"
-            table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-            table.add_column("policy", no_wrap=True)
-            for heading in headings:
-                table.add_column(heading, justify="right", no_wrap=True)
-            for policy, cells in lines(chosen):
-                table.add_row(policy, *cells)
-            yield table
+            yield f"load {load}, {chosen[0]['rate_per_s']:.2f} units/s, replicas {replicas}", chosen
+
+
+def tables(rows: Sequence[Row]) -> Iterator[Table]:
+    """A table for each group."""
+    headings = columns(rows)
+    for title, chosen in groups(rows):
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+        table.add_column("policy", no_wrap=True)
+        for heading in headings:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for policy, cells in lines(chosen):
+            table.add_row(policy, *cells)
+        yield table
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
@@ -46,7 +51,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 
 def lines(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """(policy, cells) for each policy of one load; gains are multiples of the first policy's."""
+    """(policy, cells) for each policy of one group; gains are multiples of the first policy's."""
     base = str(rows[0]["policy"])
     return [(policy, _cells(rows, policy, base)) for policy in map(str, distinct(rows, "policy"))]
 

@@ -84,6 +84,16 @@ def test_more_replicas_keep_more_promises_of_the_same_traffic(files):
     assert {row["trace"] for row in rows} == {"trace.jsonl"}
 
 
+def test_a_report_of_several_loads_and_replicas_mixes_neither(tmp_path):
+    result = ran(*SMALL, "--replicas", "1,2", "--policy", "fcfs", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    report = (tmp_path / "report.html").read_text()
+    assert report.count("data:image/svg+xml;base64,") == 4, "two pictures for each load"
+    for load, rate in (("1", "0.50"), ("2", "1.00")):
+        for replicas in (1, 2):
+            assert f"Load {load}, {rate} units/s, replicas {replicas}" in report
+
+
 def test_with_hard_gain_only_what_is_on_time_counts(tmp_path):
     result = ran(*SMALL, "--hard", "--policy", "fcfs", "--out", tmp_path)
     assert result.exit_code == 0, result.output
