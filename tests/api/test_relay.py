@@ -140,7 +140,7 @@ async def test_a_status_that_the_caller_refuses_is_a_failure():
 
 async def test_an_upstream_that_is_silent_for_too_long_is_a_timeout():
     async def upstream(_):
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # silent for longer than anybody waits; cancelled as the client leaves
 
     async with proxied(upstream, read_timeout_s=0.05) as (proxy, client, url), client.post(url) as answer:
         assert answer.status == 504
@@ -184,7 +184,7 @@ async def test_a_client_that_hangs_up_closes_the_upstreams_connection(streaming)
             await response.write(b"data: 1\n\n")
         reached.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # until it is cancelled, which is what is tested
         finally:
             gone.set()
 

@@ -29,7 +29,7 @@ READY = """
         json.dump({"url": "http://127.0.0.1:1/v1", "pid": os.getpid(), "argv": sys.argv[1:]}, file)
     os.rename(path + ".part", path)
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(60)  # runs until it is told to end
 """
 
 

@@ -23,7 +23,7 @@ BAD_FAMILY = textwrap.dedent("""
             continue
         break
     open(f"{sys.argv[1]}/{os.getpid()}", "w").close()
-    time.sleep(600)
+    time.sleep(600)  # outlives the test, unless the guard ends it
 """)
 
 

@@ -124,7 +124,7 @@ async def test_the_forest_that_is_there_outlives_a_trainer_that_hangs():
 
     async def once(records):
         if grown.is_set():
-            await asyncio.sleep(3600)
+            await asyncio.sleep(3600)  # hangs, until it is cancelled
         grown.set()
         return grow(records)
 
@@ -137,7 +137,7 @@ async def test_the_forest_that_is_there_outlives_a_trainer_that_hangs():
 async def test_a_few_completions_are_not_worth_a_new_forest():
     async with trained(workload(400, seed=1)) as model:
         learn(model, workload(50, seed=2))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # many paces: nothing announces that no forest is grown
         assert read(model, "tempo_sidecar_length_trainings") == 1
 
 
