@@ -128,9 +128,11 @@ def _report(sweep: Sweep, options: Mapping[str, Any]) -> None:
     from tempo_sim.report import render  # noqa: PLC0415  # matplotlib takes a second
 
     console = Console() if Console().is_terminal else Console(width=150)
-    console.print(f"Measuring capacity of {sweep.profile.name}...")
+    if sweep.rate_per_s is None:
+        console.print(f"Measuring capacity of {sweep.profile.name}...")
     capacity_per_s = capacity(sweep)
-    console.print(f"Load 1 is {capacity_per_s:.3f} units/s a replica; {len(sweep.cases)} runs.")
+    each = " a replica" if sweep.rate_per_s is None else ""
+    console.print(f"Load 1 is {capacity_per_s:.3f} units/s{each}; {len(sweep.cases)} runs.")
     rows = _all(sweep, capacity_per_s, options["jobs"], console)
     for table in tables(rows):
         console.print(table)
