@@ -4,7 +4,9 @@ import re
 from typing import Final
 
 _UNIT_S: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h)")
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h)")
+DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(us|ms|s|m|h))+$"
+"""The same as one pattern, for schemas."""
 
 
 def parse_duration(text: str) -> float:

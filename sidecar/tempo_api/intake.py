@@ -94,14 +94,14 @@ _TARGETS: Final = {"ttft_s": "ttft", "tbt_s": "tbt", "ttlt_s": "deadline"}
 
 
 def _collective(slo: SLOClass, asked: _Asked, tenant: str, programs: Programs, now_s: float) -> Resolved:
-    alone = asked.program is None
+    final = asked.final or asked.program is None
     call = programs.begin(
         asked.program or secrets.token_hex(8),
         slo,
         now_s,
         stage=asked.stage,
         deadline_s=asked.program_deadline_s,
-        final=asked.final or alone,
+        final=final,
     )
     clamped = asked.program_deadline_s is not None and asked.program_deadline_s < slo.deadline_s()
     intake = wire.Intake(
@@ -110,6 +110,7 @@ def _collective(slo: SLOClass, asked: _Asked, tenant: str, programs: Programs, n
         program=call.program,
         stage=call.stage,
         program_elapsed_s=now_s - call.program_arrival_s,
+        final=final,
         banked_gain=call.banked_gain,
         tenant=tenant,
     )

@@ -10,6 +10,15 @@ from tempo_api.manifest import ManifestError, Pool, load_pool
 log = logging.getLogger(__name__)
 
 
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells one version of a file from another; a ConfigMap's update swaps a link, so the inode counts."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
 class Reloader:
     """Reads a manifest file again whenever it changes.
 
@@ -29,7 +38,7 @@ class Reloader:
         self.failures = 0
         """Changes that were refused."""
         self._pool_name = pool_name
-        self._seen = self._stamp()
+        self._seen = file_stamp(path)
         self.pool = load_pool(path, pool_name)
 
     def poll(self) -> Pool | None:
@@ -37,7 +46,7 @@ class Reloader:
 
         Never raises; `pool` stays the last good one.
         """
-        stamp = self._stamp()
+        stamp = file_stamp(self.path)
         if stamp == self._seen:
             return None
         self._seen = stamp
@@ -57,11 +66,3 @@ class Reloader:
             await asyncio.sleep(interval_s)
             if pool := self.poll():
                 on_change(pool)
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        """What tells one version of the file from another; a ConfigMap's update swaps a link, so the inode counts."""
-        try:
-            stat = self.path.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -53,8 +53,15 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     stage: int = 0
     program_elapsed_s: float = 0.0
     """How long before this call its program arrived."""
+    final: bool = False
+    """No call of the program follows once those in flight have ended."""
     banked_gain: float = 0.0
     """What the program's finished calls have at stake."""
+    latest_s: float | None = None
+    """From arrival until when this call may end for its program to be in time; None: `deadline_s`."""
+    later_prompt_tokens: float = 0.0
+    """Expected of the program's later stages, all calls."""
+    later_output_tokens: float = 0.0
     tenant: str = ""
 
 
@@ -87,11 +94,17 @@ class Facts:
     program: str | None = None
     program_arrival_s: float | None = None
     banked_gain: float | None = None
+    latest_s: float | None = None
+    later_prompt_tokens: float | None = None
+    later_output_tokens: float | None = None
     tenant: str | None = None
 
 
 _TEXT: Final = ("slo_class", "program", "tenant")
-_NUMBERS: Final = ("arrival_s", "ttft_s", "tbt_s", "deadline_s", "program_arrival_s", "banked_gain")
+_NUMBERS: Final = (
+    "arrival_s", "ttft_s", "tbt_s", "deadline_s", "program_arrival_s", "banked_gain",
+    "latest_s", "later_prompt_tokens", "later_output_tokens",
+)  # fmt: skip
 _LONGEST_TEXT: Final = 256
 
 

@@ -7,8 +7,10 @@
 `capacity`                         units per second at saturation; pure
 `progress`, `tables`, `figures`    show it: while it lasts, in the terminal, as pictures
 `report`                           the HTML file
+`results`                          `summary.json` and `requests.jsonl`
 `pool`, `measure`                  a pool as a child process; one workload through one endpoint
 `demo`, `single`                   `tempo bench demo` and `tempo bench load`
+`replay`, `workload_file`          `tempo bench replay`: a trace, with its own lengths
 `overhead`, `hops`, `passes`       `tempo bench overhead`, with `stand_in` as its engine and `passthrough` as its peer
 =================================  ====================================================================================
 """

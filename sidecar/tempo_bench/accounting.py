@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf, isnan
 
-from tempo_bench.workload import Kind
 from tempo_core.gain import Outcome, ProgramLedger, RequestLedger
-from tempo_core.slo import SLOClass
+from tempo_core.slo import Pattern, SLOClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,8 @@ class CallRecord:
     prompt_tokens: int = 0
     text: str = ""
     error: str | None = None
+    cached_tokens: int = 0
+    """Of the prompt, where the server says how many it had in its cache."""
 
     @property
     def output_tokens(self) -> int:
@@ -37,7 +38,8 @@ class UnitRecord:
     """One unit, as the client saw it: the stages that it got to."""
 
     id: str
-    kind: Kind
+    kind: str
+    """Its SLO class."""
     arrival_s: float
     stages: tuple[tuple[CallRecord, ...], ...]
 
@@ -80,9 +82,8 @@ def settle(record: UnitRecord, classes: Mapping[str, SLOClass]) -> UnitResult:
     failed = record.error is not None
     outcome = _outcome(record, slo)
     hard = _outcome(record, replace(slo, gain=replace(slo.gain, decay=inf)))
-    times = (
-        [at_s for call in record.calls for at_s, _ in call.stamps] if record.kind is Kind.CHAT and not failed else []
-    )
+    stream = slo.pattern is Pattern.LATENCY and not failed
+    times = [at_s for call in record.calls for at_s, _ in call.stamps] if stream else []
     return UnitResult(
         id=record.id,
         slo_class=slo.name,
@@ -102,7 +103,7 @@ def settle(record: UnitRecord, classes: Mapping[str, SLOClass]) -> UnitResult:
 
 
 def _outcome(record: UnitRecord, slo: SLOClass) -> Outcome:
-    if record.kind is not Kind.AGENT:
+    if slo.pattern is not Pattern.COLLECTIVE:
         return _call_outcome(record.calls[0], slo, record.arrival_s)
     ledger = ProgramLedger(slo, record.arrival_s)
     ended = [(call.ended_s, stage, call) for stage, calls in enumerate(record.stages) for call in calls]

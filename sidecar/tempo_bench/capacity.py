@@ -36,7 +36,7 @@ def capacity(records: Sequence[UnitRecord], mix: Mapping[Kind, int], start_s: fl
     """
     finished = [record for record in records if record.error is None]
     shares = {kind: count / sum(mix.values()) for kind, count in mix.items() if count}
-    work = {kind: [sum(map(_work, record.calls)) for record in finished if record.kind is kind] for kind in shares}
+    work = {kind: [sum(map(_work, record.calls)) for record in finished if record.kind == kind] for kind in shares}
     if missing := [kind.value for kind, values in work.items() if not values]:
         raise ValueError(f"no {' and no '.join(missing)} finished; calibrate for longer or give the rate")
     unit_work = sum(share * fmean(work[kind]) for kind, share in shares.items())

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tempo_bench.overhead import run_overhead
 from tempo_bench.pool import PoolError
+from tempo_bench.replay import ReplaySpec, run_replay
 from tempo_bench.single import LoadSpec, run_load
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -21,6 +22,7 @@ _EPILOG = """\b
 Examples:
   tempo bench demo              # vLLM's own order and Tempo under the same overload
   tempo bench load --url http://127.0.0.1:8000/v1 --rate 2 --seconds 60
+  tempo bench replay build/workload/*.jsonl     # a trace, with its own lengths
   tempo bench overhead          # what router, sidecar and scheduler cost
 """
 
@@ -36,6 +38,13 @@ _LOAD_EPILOG = """\b
 Examples:
   tempo bench load --rate 2 --seconds 60
   tempo bench load --url http://10.0.0.7:8000/v1 -f pool.yaml --seed 7 --json rows.json
+"""
+
+_REPLAY_EPILOG = """\b
+Examples:
+  tempo simulate --profile cpu-smollm2-135m --scale 0.1 --loads 1.5 --seeds 1,2,3 --seconds 60 --write build/workload
+  tempo bench replay build/workload/*.jsonl
+  tempo simulate -f examples/quickstart.yaml --profile cpu-smollm2-135m --against build/replay
 """
 
 _OVERHEAD_EPILOG = """\b
@@ -113,6 +122,28 @@ def load(**options: Any) -> None:
     try:
         sound = asyncio.run(run_load(LoadSpec(**options), _console()))
     except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(0 if sound else 1)
+
+
+@bench.command(epilog=_REPLAY_EPILOG)
+@click.argument("files", nargs=-1, required=True, type=_PATH, metavar="FILE...")
+@_manifest
+@click.option(
+    "--policies",
+    callback=_words,
+    default="engine,engine-priority,tempo",
+    help="engine and engine-priority are vLLM's own orders; the first is what others are held to.",
+)
+@click.option("--warm-up", type=_PATH, metavar="FILE", help="Sent first and not counted: lengths are learned from it.")
+@click.option("--url", help="An endpoint that already runs, with lengths forced, instead of pools of our own.")
+@click.option("--model", help="Name to ask for.  [default: the pool's]", show_default=False)
+@click.option("--out", type=_PATH, default=Path("build/replay"), metavar="FOLDER", help="Where results go.")
+def replay(**options: Any) -> None:
+    """Send workload files (see docs/workloads.md), a seed each, with every answer as long as its file says."""
+    try:
+        sound = run_replay(ReplaySpec(**options), _console())
+    except (PoolError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(0 if sound else 1)
 

@@ -5,8 +5,9 @@ server that ignores this is counted one token a chunk and put right by the usage
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import msgspec
@@ -14,7 +15,6 @@ import orjson
 
 from tempo_api import wire
 from tempo_bench.accounting import CallRecord
-from tempo_bench.workload import Call, Kind, Unit
 
 _CONNECT_S: Final = 10.0
 
@@ -28,6 +28,62 @@ class Target:
     model: str
 
 
+class AnyCall(Protocol):
+    """One request to send."""
+
+    @property
+    def path(self) -> str:
+        """Below the base URL."""
+        ...
+
+    @property
+    def delay_s(self) -> float:
+        """Between the end of the stage before it and this call."""
+        ...
+
+    def fields(self, earlier: Sequence[str]) -> dict[str, Any]:
+        """What it asks for, of a request's body; `earlier` are the answers of the stage before."""
+        ...
+
+    def complaint(self, prompt_tokens: int, output_tokens: int) -> str | None:
+        """What is wrong with an answer of so many tokens, if anything is."""
+        ...
+
+
+class AnyUnit(Protocol):
+    """A call, or a program of stages of calls."""
+
+    @property
+    def id(self) -> str:
+        """Distinct within its workload."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Its SLO class."""
+        ...
+
+    @property
+    def at_s(self) -> float:
+        """Arrival, seconds after the start of the run."""
+        ...
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answers are streamed."""
+        ...
+
+    @property
+    def program(self) -> bool:
+        """Whether its calls say that they belong together."""
+        ...
+
+    @property
+    def stages(self) -> Sequence[Sequence[AnyCall]]:
+        """Calls of a stage run together."""
+        ...
+
+
 class _Part(msgspec.Struct):
     content: str | None = None
 
@@ -35,11 +91,17 @@ class _Part(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Part | None = None
     message: _Part | None = None
+    text: str | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
 
 
 class _Body(msgspec.Struct):
@@ -49,8 +111,11 @@ class _Body(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        part = (self.choices[0].delta or self.choices[0].message) if self.choices else None
-        return part.content or "" if part else ""
+        if not self.choices:
+            return ""
+        choice = self.choices[0]
+        part = choice.delta or choice.message
+        return (part.content if part else choice.text) or ""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Body)
@@ -90,20 +155,21 @@ class Caller:
         """Seconds since the start of the run."""
         return self._loop.time() - self._origin_s
 
-    async def call(self, unit: Unit, stage: int, call: Call, earlier: list[str]) -> CallRecord:
+    async def call(self, unit: AnyUnit, stage: int, call: AnyCall, earlier: Sequence[str]) -> CallRecord:
         """Send one call of `unit` and follow it to its end; every failure becomes `CallRecord.error`."""
         answer = _Answer(self.now_s())
-        stream = unit.kind is Kind.CHAT
+        stream = unit.streams
         try:
             async with (
                 asyncio.timeout_at(self._origin_s + self._until_s),
                 self._session.post(
-                    f"{self._target.url}/chat/completions",
+                    f"{self._target.url}/{call.path}",
                     data=orjson.dumps(_body(self._target.model, call, earlier, stream=stream)),
                     headers=_headers(unit, stage),
                 ) as response,
             ):
                 await self._read(response, answer, stream=stream)
+            answer.error = call.complaint(answer.prompt_tokens, answer.tokens)
         except TimeoutError:
             answer.error = "not answered within the time that the run allows"
         except (aiohttp.ClientError, OSError, ValueError, RequestError) as error:
@@ -133,7 +199,7 @@ class _Answer:
         self.sent_s = sent_s
         self.stamps: list[tuple[float, int]] = []
         self.tokens = 0
-        self.prompt_tokens = 0
+        self.prompt_tokens = self.cached_tokens = 0
         self.texts: list[str] = []
         self.error: str | None = None
 
@@ -142,6 +208,8 @@ class _Answer:
         new = 1 if text else 0
         if body.usage is not None:
             self.prompt_tokens = body.usage.prompt_tokens
+            details = body.usage.prompt_tokens_details
+            self.cached_tokens = (details and details.cached_tokens) or self.cached_tokens
             new = body.usage.completion_tokens - self.tokens
         if new > 0:
             self.tokens += new
@@ -154,7 +222,8 @@ class _Answer:
     def record(self, now_s: float) -> CallRecord:
         if self.error is None and not self.tokens:
             self.error = "the answer holds no token"
-        return CallRecord(self.sent_s, now_s, tuple(self.stamps), self.prompt_tokens, "".join(self.texts), self.error)
+        stamps, text = tuple(self.stamps), "".join(self.texts)
+        return CallRecord(self.sent_s, now_s, stamps, self.prompt_tokens, text, self.error, self.cached_tokens)
 
 
 def _checked(data: bytes) -> _Body:
@@ -164,9 +233,9 @@ def _checked(data: bytes) -> _Body:
     return body
 
 
-def _headers(unit: Unit, stage: int) -> dict[str, str]:
-    headers = {"content-type": "application/json", wire.CLASS_HEADERS[0]: unit.kind.value}
-    if unit.kind is Kind.AGENT:
+def _headers(unit: AnyUnit, stage: int) -> dict[str, str]:
+    headers = {"content-type": "application/json", wire.CLASS_HEADERS[0]: str(unit.kind)}
+    if unit.program:
         headers[wire.PROGRAM_HEADER] = unit.id
         headers[wire.STAGE_HEADER] = str(stage)
         if stage == len(unit.stages) - 1:
@@ -174,15 +243,8 @@ def _headers(unit: Unit, stage: int) -> dict[str, str]:
     return headers
 
 
-def _body(model: str, call: Call, earlier: list[str], *, stream: bool) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": "user", "content": call.text(earlier)}],
-        "max_tokens": call.max_tokens,
-        "temperature": 0,
-        "seed": call.seed,
-        "stream": stream,
-    }
+def _body(model: str, call: AnyCall, earlier: Sequence[str], *, stream: bool) -> dict[str, Any]:
+    body = {"model": model, **call.fields(earlier), "stream": stream}
     if stream:
         body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     return body

@@ -7,11 +7,10 @@ until its last answer.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import orjson
 from rich.console import Console
 
 from tempo_api.manifest import Pool, load_pool
@@ -23,12 +22,10 @@ from tempo_bench.machine import describe
 from tempo_bench.measure import measure
 from tempo_bench.pool import PoolStarter, pool
 from tempo_bench.progress import Tally, shown
-from tempo_bench.summary import Run, names, summarise
-from tempo_bench.tables import comparison, title
+from tempo_bench.results import write_results
+from tempo_bench.summary import Run, names
+from tempo_bench.tables import ROW_NAMES, comparison, title
 from tempo_bench.workload import Workload, WorkloadSpec, build_workload, check_classes
-
-ROW_NAMES: Final = {"engine": "fcfs"}
-"""What a `tempo up --policy` is called in the rows; the others keep their name."""
 
 _IN_FLIGHT: Final = 24
 """Units kept going while calibrating: with the agents' parallel calls, well beyond the engine's 16 places."""
@@ -155,12 +152,7 @@ def _announce(spec: DemoSpec, console: Console) -> None:
 
 
 def _write(spec: DemoSpec, declared: Pool, runs: Sequence[Run], rate: float, measured: Capacity | None) -> None:
-    rows = [row for run in runs for row in summarise(run)]
-    (spec.out / "summary.json").write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
-    with (spec.out / "requests.jsonl").open("wb") as lines:
-        for run in runs:
-            labels = {"load": run.load, "policy": run.policy, "seed": run.seed}
-            lines.writelines(orjson.dumps({**labels, **asdict(result)}) + b"\n" for result in run.results)
+    write_results(spec.out, runs)
     settings = report.Settings(
         model=declared.served_model_name,
         engine_args=tuple(declared.spec.engine.args),

@@ -2,14 +2,33 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from tempo_bench.accounting import CallRecord, UnitRecord
-from tempo_bench.client import Caller, Target, open_session
+from tempo_bench.client import AnyCall, AnyUnit, Caller, Target, open_session
 from tempo_bench.progress import Tally
-from tempo_bench.workload import Unit, Workload
 
 
-async def drive(workload: Workload, target: Target, tally: Tally, *, drain_s: float = 300.0) -> list[UnitRecord]:
+class AnyWorkload(Protocol):
+    """Units in order of arrival."""
+
+    @property
+    def units(self) -> Sequence[AnyUnit]:
+        """All of them."""
+        ...
+
+    @property
+    def rate_per_s(self) -> float:
+        """Units a second."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal workloads only."""
+        ...
+
+
+async def drive(workload: AnyWorkload, target: Target, tally: Tally, *, drain_s: float = 300.0) -> list[UnitRecord]:
     """Send every unit at its time, however slow the answers are, and follow each to its end.
 
     What is in flight `drain_s` after the last arrival is given up and recorded as an error, so nothing hangs and
@@ -29,7 +48,7 @@ async def drive(workload: Workload, target: Target, tally: Tally, *, drain_s: fl
 
 
 async def saturate(
-    units: Sequence[Unit], target: Target, tally: Tally, *, in_flight: int, seconds: float, drain_s: float = 120.0
+    units: Sequence[AnyUnit], target: Target, tally: Tally, *, in_flight: int, seconds: float, drain_s: float = 120.0
 ) -> list[UnitRecord]:
     """Keep `in_flight` units going for `seconds`, each replaced as it ends, then let the last ones end."""
     async with open_session() as session:
@@ -43,19 +62,19 @@ async def saturate(
 
 
 async def _worker(
-    queue: Iterator[Unit], caller: Caller, tally: Tally, seconds: float, records: list[UnitRecord]
+    queue: Iterator[AnyUnit], caller: Caller, tally: Tally, seconds: float, records: list[UnitRecord]
 ) -> None:
     while caller.now_s() < seconds and (unit := next(queue, None)):
         records.append(await _follow(unit, caller.now_s(), caller, tally))
 
 
-async def _follow(unit: Unit, arrival_s: float, caller: Caller, tally: Tally) -> UnitRecord:
+async def _follow(unit: AnyUnit, arrival_s: float, caller: Caller, tally: Tally) -> UnitRecord:
     """Run a unit's stages one after the other, the calls of each in parallel; a failed call ends it."""
     tally.arrived(unit.kind)
     stages: list[tuple[CallRecord, ...]] = []
     earlier: list[str] = []
     for index, stage in enumerate(unit.stages):
-        calls = await asyncio.gather(*(caller.call(unit, index, call, earlier) for call in stage))
+        calls = await asyncio.gather(*(_send(unit, index, call, earlier, caller) for call in stage))
         stages.append(tuple(calls))
         if any(call.error is not None for call in calls):
             break
@@ -63,3 +82,8 @@ async def _follow(unit: Unit, arrival_s: float, caller: Caller, tally: Tally) ->
     record = UnitRecord(unit.id, unit.kind, arrival_s, tuple(stages))
     tally.ended(record)
     return record
+
+
+async def _send(unit: AnyUnit, stage: int, call: AnyCall, earlier: list[str], caller: Caller) -> CallRecord:
+    await asyncio.sleep(call.delay_s)
+    return await caller.call(unit, stage, call, earlier)

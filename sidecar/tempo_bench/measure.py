@@ -6,16 +6,15 @@ from rich.console import Console
 
 from tempo_bench.accounting import settle
 from tempo_bench.client import Target
-from tempo_bench.driver import drive
+from tempo_bench.driver import AnyWorkload, drive
 from tempo_bench.progress import Tally, shown
 from tempo_bench.summary import Run
 from tempo_bench.tables import title
-from tempo_bench.workload import Workload, check_classes
 from tempo_core.slo import SLOClass
 
 
 async def measure(
-    workload: Workload,
+    workload: AnyWorkload,
     target: Target,
     classes: Mapping[str, SLOClass],
     console: Console,
@@ -27,15 +26,14 @@ async def measure(
     """Send `workload` and follow it to its end; `load`, `policy` and `seed` are the run's labels.
 
     Raises:
-        ValueError: if `classes` lack one of the mix, or the workload is empty.
+        ValueError: if the workload is empty.
 
     """
-    check_classes(classes)
     if not workload.units:
         raise ValueError("no request arrives in so short a time; raise the rate or the seconds")
-    rate = workload.spec.rate_per_s
+    rate = workload.rate_per_s
     tally = Tally(classes)
     async with shown(tally, f"{title(policy)}, {load}, seed {seed}, {rate:.2f} units/s", len(workload.units), console):
         records = await drive(workload, target, tally)
     results = tuple(settle(record, classes) for record in records)
-    return Run(load, policy, seed, rate, workload.fingerprint, results)
+    return Run(load, policy, seed, rate, workload.fingerprint, results, tuple(records))

@@ -15,8 +15,11 @@ _STOP_S: Final = 60.0
 _POLL_S: Final = 0.2
 
 
-PoolStarter = Callable[[Path, str, Path], AbstractContextManager[str]]
+PoolStarter = Callable[..., AbstractContextManager[str]]
 """The signature of `pool`."""
+
+VLLMS_OWN: Final = {"engine": (), "engine-priority": ("--scheduling-policy=priority",)}
+"""vLLM's own orders, without the plug-in, and what the engine has to be told. Priorities are the sidecar's."""
 
 
 class PoolError(Exception):
@@ -29,8 +32,10 @@ def tempo(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def pool(manifest: Path, policy: str, folder: Path) -> Iterator[str]:
+def pool(manifest: Path, policy: str, folder: Path, *engine_args: str) -> Iterator[str]:
     """Run the pool that `manifest` declares under `policy`, with its logs in `folder`; yields its URL, `/v1` included.
+
+    `policy` is one of `VLLMS_OWN` or of `tempo up`'s; `engine_args` go to vLLM, after the manifest's own.
 
     Raises:
         PoolError: if it ends, or is not ready within five minutes.
@@ -39,8 +44,10 @@ def pool(manifest: Path, policy: str, folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
-    options = ("--policy", policy, "--port", "0", "--ready-file", str(ready), "--log-dir", str(folder))
-    command = tempo("up", "-f", str(manifest), *options)
+    ordered = "engine" if policy in VLLMS_OWN else policy
+    options = ("--policy", ordered, "--port", "0", "--ready-file", str(ready), "--log-dir", str(folder))
+    passed_on = [f"--engine-arg={argument}" for argument in (*VLLMS_OWN.get(policy, ()), *engine_args)]
+    command = tempo("up", "-f", str(manifest), *options, *passed_on)
     log_path = folder / "up.log"
     with log_path.open("wb") as log:
         # A session of its own: Ctrl-C reaches this process only, which then stops the pool in order.

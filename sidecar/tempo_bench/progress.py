@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.table import Table
 
 from tempo_bench.accounting import UnitRecord, settle
-from tempo_bench.workload import Kind
 from tempo_core.slo import SLOClass
 
 _REDRAW_S: Final = 0.5
@@ -29,13 +28,13 @@ class _Count:
 
 
 class Tally:
-    """Counts of a run, by kind. The driver calls `arrived` and `ended`; anyone may look."""
+    """Counts of a run, by SLO class. The driver calls `arrived` and `ended`; anyone may look."""
 
     def __init__(self, classes: Mapping[str, SLOClass]) -> None:
         self._classes = classes
-        self.counts = {kind: _Count() for kind in Kind}
+        self.counts = {name: _Count() for name in classes}
 
-    def arrived(self, kind: Kind) -> None:
+    def arrived(self, kind: str) -> None:
         """A unit was sent."""
         self.counts[kind].arrived += 1
 
@@ -109,7 +108,7 @@ def _table(tally: Tally, title: str, total: int, elapsed_s: float) -> Table:
     for kind, count in tally.counts.items():
         in_flight = count.arrived - count.done
         cells = (count.arrived, in_flight, count.done, _percent(count), f"{count.gain:,.0f}", count.failed)
-        table.add_row(kind.value, *(str(cell) for cell in cells))
+        table.add_row(kind, *(str(cell) for cell in cells))
     return table
 
 

@@ -11,7 +11,7 @@ from tempo_bench.client import Target
 from tempo_bench.measure import measure
 from tempo_bench.summary import summarise
 from tempo_bench.tables import comparison
-from tempo_bench.workload import WorkloadSpec, build_workload
+from tempo_bench.workload import WorkloadSpec, build_workload, check_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ async def run_load(spec: LoadSpec, console: Console) -> bool:
 
     """
     declared = load_pool(spec.manifest)
+    check_classes(declared.classes)
     workload = build_workload(WorkloadSpec(spec.rate, spec.seconds, spec.seed))
     target = Target(spec.url.rstrip("/"), spec.model or declared.served_model_name)
     run = await measure(workload, target, declared.classes, console, load="load", policy="endpoint", seed=spec.seed)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tempo_bench.accounting import UnitResult
+from tempo_bench.accounting import UnitRecord, UnitResult
 
 ALL: Final = "all"
 _FAILED_SHARE: Final = 0.1
@@ -22,6 +22,8 @@ class Run:
     rate_per_s: float
     fingerprint: str
     results: tuple[UnitResult, ...]
+    records: tuple[UnitRecord, ...] = ()
+    """What the results were judged from, in the same order."""
 
     @property
     def errors(self) -> list[str]:

@@ -21,7 +21,10 @@ COLUMNS: Final = (
 )
 """Heading and key of each figure."""
 
-TITLES: Final = {"fcfs": "FCFS (vLLM)", "tempo": "Tempo"}
+ROW_NAMES: Final = {"engine": "fcfs", "engine-priority": "vllm-priority"}
+"""What vLLM's own orders (`pool`) are called in the rows; the others keep their name."""
+
+TITLES: Final = {"fcfs": "FCFS (vLLM)", "vllm-priority": "priority (vLLM)", "tempo": "Tempo"}
 
 
 def title(policy: str) -> str:

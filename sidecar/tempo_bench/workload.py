@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from random import Random
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from tempo_bench.prompts import EARLIER, problem, program_prompt, question, tool_task
 from tempo_core.slo import Pattern, SLOClass
@@ -41,6 +41,18 @@ class Call:
     max_tokens: int
     seed: int
 
+    path: ClassVar = "chat/completions"
+    delay_s: ClassVar = 0.0
+
+    def fields(self, earlier: Sequence[str]) -> dict[str, Any]:
+        """What it asks for, of a request's body; `earlier` are the answers of the stage before."""
+        messages = [{"role": "user", "content": self.text(earlier)}]
+        return {"messages": messages, "max_tokens": self.max_tokens, "temperature": 0, "seed": self.seed}
+
+    def complaint(self, prompt_tokens: int, output_tokens: int) -> str | None:  # noqa: ARG002  # see `AnyCall`
+        """Whatever the model answers is good."""
+        return None
+
     def text(self, earlier: Sequence[str] = ()) -> str:
         """The prompt, quoting the start of each answer of the stage before."""
         return self.prompt.replace(EARLIER, "\n".join(f"- {answer[:EARLIER_CHARS]}" for answer in earlier))
@@ -55,6 +67,16 @@ class Unit:
     at_s: float
     """Arrival, seconds after the start of the run."""
     stages: tuple[tuple[Call, ...], ...]
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answer is streamed: to a reader."""
+        return self.kind is Kind.CHAT
+
+    @property
+    def program(self) -> bool:
+        """Whether its calls belong together."""
+        return self.kind is Kind.AGENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +99,11 @@ class Workload:
 
     spec: WorkloadSpec
     units: tuple[Unit, ...]
+
+    @property
+    def rate_per_s(self) -> float:
+        """Units a second."""
+        return self.spec.rate_per_s
 
     @property
     def fingerprint(self) -> str:

@@ -1,7 +1,8 @@
 """What each request can still earn, what that costs the engine, and how long it can wait.
 
 Everything here is a column: arrays of shape (n,), one item a request, in the order of the snapshot's entries. Seconds
-and tokens throughout. A program's live calls are pooled: they earn together or not at all.
+and tokens throughout. A program's live calls are pooled, with what is expected of its later stages: they earn together
+or not at all.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,12 @@ from tempo_core.snapshot import BEST_EFFORT, COLLECTIVE, LATENCY, Entry, Snapsho
 
 _STREAM_POINTS: Final = (0.2113, 0.7887)
 """Two-point Gauss quadrature over a stream's remaining tokens, whose shares change as it catches up."""
+
+_STEEPEST: Final = 3.0
+"""Expected gain fades no faster, though `decay` be hard: what an estimate calls late may turn out in time."""
+
+_TURN_S: Final = 0.5
+"""What a request loses at the least by not being next: about the time until a place falls free."""
 
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -41,7 +48,9 @@ class Outlook:
     density: Floats
     """Gain a second of engine time."""
     loss_density: Floats
-    """What is lost by letting all the work at hand go first, a second of engine time."""
+    """What is lost by waiting for `horizon_s`, a second of engine time."""
+    horizon_s: float
+    """How late the latest would start, were all that wait and can be on time served by least slack, and a turn."""
     work_s: float
     """Engine time of all the work at hand."""
     run_s: Floats
@@ -71,11 +80,12 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     promise counts as much as `Settings.promise_value` times what the mean request of its weight has at stake.
     """
     entries, step = snapshot.entries, snapshot.step_time
-    facts, grid = table(entries)
+    facts, curves = table(entries)
+    facts["decay"] = np.minimum(facts["decay"], _STEEPEST)
     _, *state = zip(*entries, strict=True)
     generated, computed, running, first_token, _ = (np.array(column, dtype=np.float64) for column in state)
 
-    bound, mean = remaining(grid, generated, snapshot.settings.length_quantile)
+    bound, mean = remaining(curves, generated, snapshot.settings.length_quantile)
     left = np.maximum(facts["max_tokens"] - generated, 1.0)
     to_bound, to_come = np.minimum(bound - generated, left), np.minimum(mean, left)
     to_compute = np.maximum(facts["prompt"] + generated - computed, 0.0)
@@ -90,19 +100,20 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     token_s = decode_s + batch * float(prefill_s.sum() / to_come.sum())
     run_s = prefill_s + to_come * token_s
 
-    worth = facts["weight"] * (facts["w_in"] * facts["prompt"] + facts["w_out"] * (generated + to_come))
-    at_stake, cost_s, end_s = _pool(entries, facts, worth, own_cost_s, now_s + run_s)
+    at_stake = _worth(facts, facts["prompt"], generated + to_come)
+    later_s = facts["later_prompt"] * step.per_prefill_token_s + facts["later_output"] * (decode_s / batch)
+    at_stake, cost_s, end_s = _pool(entries, facts, at_stake, own_cost_s, later_s, now_s + run_s)
     streams = _streams(facts, generated, to_come, prefill_s, first_token, token_s, now_s)
 
     def gain_after(delay_s: Floats) -> Floats:
-        allowed = facts["due"] - facts["scored_from"]
+        allowed = facts["latest"] - facts["scored_from"]
         gain = at_stake * _fade(allowed, end_s - facts["scored_from"] + delay_s, facts["decay"])
         gain[streams.index] = streams.gain_after(delay_s[streams.index])
         return gain
 
     slack_s = facts["due"] - now_s - prefill_s - to_bound * token_s
     due_s = facts["due"].copy()
-    attainable = now_s + run_s <= due_s
+    attainable = now_s + run_s <= facts["latest"]
     next_due_s = np.full(len(entries), np.inf)
     slack_s[streams.index], due_s[streams.index] = streams.slack_s, streams.due_s
     attainable[streams.index], next_due_s[streams.index] = streams.attainable, streams.next_due_s
@@ -117,6 +128,7 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         return loss
 
     work_s = float(own_cost_s.sum())
+    horizon_s = min(_TURN_S + _lateness(own_cost_s, slack_s, attainable & (running == 0.0)), work_s)
     return Outlook(
         arrival=facts["arrival"],
         running=running > 0.0,
@@ -126,7 +138,8 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         cost_s=cost_s,
         own_cost_s=own_cost_s,
         density=gain / cost_s,
-        loss_density=loss_after(np.full(len(entries), work_s)) / cost_s,
+        loss_density=loss_after(np.full(len(entries), horizon_s)) / cost_s,
+        horizon_s=horizon_s,
         work_s=work_s,
         run_s=run_s,
         slack_s=slack_s,
@@ -138,6 +151,14 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         context_tokens=context_tokens,
         recompute_s=computed * step.per_prefill_token_s,
     )
+
+
+def _lateness(cost_s: Floats, slack_s: Floats, waiting: Mask) -> float:
+    """How late the latest of those that wait would start, were they served by least slack; 0 if none would be."""
+    index = np.flatnonzero(waiting)
+    index = index[np.argsort(slack_s[index])]
+    ahead_s = np.cumsum(cost_s[index]) - cost_s[index]
+    return float(np.max(ahead_s - np.maximum(slack_s[index], 0.0), initial=0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +215,19 @@ def _streams(  # columns of one table
     return _Streams(index, gain_after, slack_s, arrival + due, next_due_s, (first_s <= ttft) & in_pace)
 
 
+def _worth(facts: dict[str, Floats], prompt: Floats, output: Floats) -> Floats:
+    """`gain.token_value` on columns."""
+    worth: Floats = facts["weight"] * (facts["w_in"] * prompt + facts["w_out"] * output)
+    return worth
+
+
 def _pool(
-    entries: Sequence[Entry], facts: dict[str, Floats], worth: Floats, cost_s: Floats, end_s: Floats
+    entries: Sequence[Entry], facts: dict[str, Floats], worth: Floats, cost_s: Floats, later_s: Floats, end_s: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """What is at stake, what it costs and when it ends: of an entry's program, or of itself where it has none.
 
-    A program is known by its first entry's index.
+    A program is known by its first entry's index. What its calls say of its past and its future is the same thing said
+    by each, so the largest stands for all.
     """
     of = np.arange(len(worth))
     first: dict[str, int] = {}
@@ -209,16 +237,15 @@ def _pool(
             of[index] = first.setdefault(program, index)
     if not first:
         return worth, cost_s, end_s
-    banked, end = np.zeros(len(of)), np.zeros(len(of))
-    np.maximum.at(banked, of, facts["banked"])
-    np.maximum.at(end, of, end_s)
     size = len(of)
-    return (np.bincount(of, worth, size) + banked)[of], np.bincount(of, cost_s, size)[of], end[of]
+    rest, rest_s, end = np.zeros((3, size))
+    np.maximum.at(rest, of, facts["banked"] + _worth(facts, facts["later_prompt"], facts["later_output"]))
+    np.maximum.at(rest_s, of, later_s)
+    np.maximum.at(end, of, end_s)
+    return (np.bincount(of, worth, size) + rest)[of], (np.bincount(of, cost_s, size) + rest_s)[of], end[of]
 
 
 def _fade(target: Floats, measured: Floats, decay: Floats) -> Floats:
-    """`gain.fade` on columns. What is not late keeps everything, also where there is no target at all."""
-    late = measured > target
-    ratio = np.divide(np.maximum(target, 0.0), measured, out=np.ones_like(measured), where=late)
-    share: Floats = np.power(ratio, decay, out=np.ones_like(measured), where=late)
-    return share
+    """`gain.fade` on columns, targets positive."""
+    share: Floats = np.minimum(target / np.maximum(measured, 1e-9), 1.0)
+    return share if (decay == 1.0).all() else share**decay

@@ -8,8 +8,10 @@ exponential, with the slope of the last segment: its remaining length no longer 
 keeps rising at the right pace however wrong the grid was.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
+from math import isfinite, log
 from typing import Final
 
 import numpy as np
@@ -21,34 +23,58 @@ GRID: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 DEFAULT_TOKENS: Final = 1024.0
 """The paper's stand-in where nothing is known: as much as the caller asked for, at most this."""
 
-_P: Final = np.array((0.0, *GRID))
+_P: Final = (0.0, *GRID)
+_CUMULATIVE: Final = np.array(_P)
 _STEP_P: Final = np.diff(_P)
 _TAIL_P: Final = 1.0 - GRID[-1]
-_TRAPEZOIDS: Final = 0.5 * (np.append(_STEP_P, 0.0) + np.insert(_STEP_P, 0, 0.0))
-_APART: Final = 1e-3 * np.arange(1, len(_P))
-_TAIL_SPAN: Final = float(np.log((1.0 - GRID[-2]) / _TAIL_P))
+_TAIL_SPAN: Final = log((1.0 - GRID[-2]) / _TAIL_P)
+_APART: Final = 1e-3
+"""Equal neighbours would divide by zero; a thousandth of a token a step keeps them apart and decides nothing."""
+_KNOTS: Final = len(_P)
+CURVE: Final = 2 * _KNOTS + 1
+"""Numbers in a `curve`."""
 
 Floats = NDArray[np.float64]
 
 
 def default_grid(max_tokens: float) -> tuple[float, ...]:
-    """The conservative grid for a request about which nothing is known: every length up to the cap is as likely."""
+    """The grid for a request about which nothing is known: exponential, one response in a hundred reaches the cap.
+
+    Callers ask for far more tokens than most responses need. Were every length up to the cap as likely, deadlines that
+    can be met would be given up until something has been learned.
+    """
     cap = min(max_tokens, DEFAULT_TOKENS)
-    return tuple(max(1.0, p * cap) for p in GRID)
+    return tuple(min(max(cap * log(1.0 - p) / log(_TAIL_P), 1.0), max(cap, 1.0)) for p in GRID)
 
 
 def valid_grid(values: Sequence[float]) -> bool:
     """Whether these are quantiles at `GRID`: as many, positive, finite, and none smaller than the one before."""
     if len(values) != len(GRID) or not values[0] > 0.0:
         return False
-    return all(a <= b for a, b in pairwise(values)) and bool(np.isfinite(values[-1]))
+    return all(a <= b for a, b in pairwise(values)) and isfinite(values[-1])
 
 
-def remaining(grid: Floats, generated: Floats, quantile: float) -> tuple[Floats, Floats]:
+def curve(grid: Sequence[float]) -> tuple[float, ...]:
+    """A grid as `remaining` reads it, worked out once a request.
+
+    The knots of the quantile function; for each the area under the function from there on, the tail's own mean
+    included (so the first is the mean length); and the scale of the tail.
+    """
+    knots = [0.0, *(value + _APART * step for step, value in enumerate(grid, 1))]
+    tail = max((knots[-1] - knots[-2]) / _TAIL_SPAN, 1.0)
+    area = _TAIL_P * (knots[-1] + tail)
+    areas = [area]
+    for (low, high), (p_low, p_high) in zip(reversed([*pairwise(knots)]), reversed([*pairwise(_P)]), strict=True):
+        area += 0.5 * (low + high) * (p_high - p_low)
+        areas.append(area)
+    return (*knots, *reversed(areas), tail)
+
+
+def remaining(curves: Floats, generated: Floats, quantile: float) -> tuple[Floats, Floats]:
     """What is left of each response, given that more than `generated` tokens are needed.
 
     Args:
-        grid: shape (n, len(GRID)), total output lengths in tokens at the probabilities of `GRID`.
+        curves: shape (n, CURVE), one `curve` a row.
         generated: shape (n,), tokens out so far.
         quantile: of the remaining distribution, in (0, 1), for the bound.
 
@@ -57,46 +83,44 @@ def remaining(grid: Floats, generated: Floats, quantile: float) -> tuple[Floats,
         the tokens still to come; both of shape (n,).
 
     """
-    values = np.empty((len(grid), len(_P)))
-    values[:, 0] = 0.0
-    # Equal neighbours would divide by zero; a thousandth of a token a step keeps them apart and decides nothing.
-    np.add(grid, _APART, out=values[:, 1:])
-    last = values[:, -1]
-    tail = np.maximum((last - values[:, -2]) / _TAIL_SPAN, 1.0)
-    bound = _quantile(values, tail, np.full(len(grid), quantile))
-    # The mean is the area under the quantile function: trapezoids, and the tail's own mean.
-    mean = values @ _TRAPEZOIDS + _TAIL_P * (last + tail)
-
+    bound, mean = _bound(curves, quantile), curves[:, _KNOTS].copy()
     started = np.flatnonzero(generated)  # what waits for its first token needs no conditioning, and is the most
     if len(started):
-        bound[started], mean[started] = _conditioned(values[started], tail[started], generated[started], quantile)
+        bound[started], mean[started] = _conditioned(curves[started], generated[started], quantile)
     return np.maximum(bound, generated + 1.0), np.maximum(mean, 1.0)
 
 
-def _conditioned(values: Floats, tail: Floats, generated: Floats, quantile: float) -> tuple[Floats, Floats]:
-    rows = np.arange(len(values))
-    segment = (values <= generated[:, None]).sum(axis=1) - 1
-    inside = segment < len(_P) - 1
-    low = np.minimum(segment, len(_P) - 2)
-    upper = values[rows, low + 1]
-    slope = _STEP_P[low] / (upper - values[rows, low])
-    # Beyond the grid the distribution has no memory, so how likely it was to get there is never asked.
-    survival = np.where(inside, 1.0 - _P[low] - (generated - values[rows, low]) * slope, 1.0)
-    bound = _quantile(values, tail, 1.0 - survival * (1.0 - quantile))
+def _bound(curves: Floats, quantile: float) -> Floats:
+    """The quantile of responses of which nothing is out."""
+    at = bisect_right(_P, quantile) - 1
+    low = curves[:, at]
+    if at == _KNOTS - 1:
+        return low + curves[:, -1] * log(_TAIL_P / (1.0 - quantile))
+    share = (quantile - _P[at]) / (_P[at + 1] - _P[at])
+    return low + share * (curves[:, at + 1] - low)
 
-    area = (values[:, :-1] + values[:, 1:]) * (0.5 * _STEP_P)
-    after = np.cumsum(area[:, ::-1], axis=1)[:, ::-1] - area + (_TAIL_P * (values[:, -1] + tail))[:, None]
-    here = after[rows, low] + 0.5 * (generated + upper) * (upper - generated) * slope
+
+def _conditioned(curves: Floats, generated: Floats, quantile: float) -> tuple[Floats, Floats]:
+    knots, areas, tail = curves[:, :_KNOTS], curves[:, _KNOTS:-1], curves[:, -1]
+    rows = np.arange(len(curves))
+    segment = (knots <= generated[:, None]).sum(axis=1) - 1
+    inside = segment < _KNOTS - 1
+    low = np.minimum(segment, _KNOTS - 2)
+    lower, upper = knots[rows, low], knots[rows, low + 1]
+    slope = _STEP_P[low] / (upper - lower)
+    # Beyond the grid the distribution has no memory, so how likely it was to get there is never asked.
+    survival = np.where(inside, 1.0 - _CUMULATIVE[low] - (generated - lower) * slope, 1.0)
+    area = areas[rows, low + 1] + 0.5 * (generated + upper) * (upper - generated) * slope
     return (
-        np.where(inside, bound, generated - tail * np.log1p(-quantile)),
-        np.where(inside, here / survival - generated, tail),
+        np.where(inside, _quantile(curves, 1.0 - survival * (1.0 - quantile)), generated - tail * log(1.0 - quantile)),
+        np.where(inside, area / survival - generated, tail),
     )
 
 
-def _quantile(values: Floats, tail: Floats, p: Floats) -> Floats:
-    rows = np.arange(len(values))
-    at = np.minimum(np.searchsorted(_P, p, side="right") - 1, len(_P) - 2)
-    low = values[rows, at]
-    linear = low + (p - _P[at]) / _STEP_P[at] * (values[rows, at + 1] - low)
-    beyond = values[:, -1] + tail * np.log(_TAIL_P / np.maximum(1.0 - p, 1e-300))
+def _quantile(curves: Floats, p: Floats) -> Floats:
+    rows = np.arange(len(curves))
+    at = np.minimum(np.searchsorted(_CUMULATIVE, p, side="right") - 1, _KNOTS - 2)
+    low = curves[rows, at]
+    linear = low + (p - _CUMULATIVE[at]) / _STEP_P[at] * (curves[rows, at + 1] - low)
+    beyond = curves[:, _KNOTS - 1] + curves[:, -1] * np.log(_TAIL_P / np.maximum(1.0 - p, 1e-300))
     return np.where(p < GRID[-1], linear, beyond)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from tempo_core.lengths import GRID, Floats, default_grid
+from tempo_core.lengths import CURVE, Floats, curve, default_grid
 from tempo_core.slo import Pattern, SLOClass
 from tempo_core.steptime import StepTime
 
@@ -20,9 +20,9 @@ LATENCY, DEADLINE, COLLECTIVE, BEST_EFFORT = (_PATTERN_CODE[p] for p in Pattern)
 
 COLUMNS: Final = (
     "pattern", "arrival", "prompt", "max_tokens", "ttft", "tbt", "due", "scored_from", "weight", "w_in", "w_out",
-    "decay", "banked",
+    "decay", "banked", "latest", "later_prompt", "later_output",
 )  # fmt: skip
-"""The columns of `Job.row`, before the length grid."""
+"""The columns of `Job.row`, before the length curve."""
 
 
 class Job:
@@ -39,8 +39,12 @@ class Job:
         program: id of the program that it is a call of, or None. Live calls of a program share one density.
         program_arrival_s: when the program arrived; its gain fades from there. None: as the call itself.
         banked_gain: what the program's finished calls have at stake.
+        latest_s: until when a collective call may end, absolute, for its program to be in time; a sub-deadline that is
+            missed can be caught up with by later stages. None: `deadline_s`.
+        later_prompt_tokens: expected of the program's later stages, all calls; they earn and cost with this one.
+        later_output_tokens: the same.
         priority: vLLM's own number, lower first; only the `priority` policy reads it.
-        tenant: whom it is served for; only the `vtc` policy reads it.
+        tenant: whom it is served for; `vtc` reads it, and `tempo` where a share of the rank is fairness.
         attained_tokens: output tokens of the program's finished calls; only `plas` reads it.
         critical_tokens: the same along the longest chain of finished calls that leads to this one; only `atlas` reads
             it. None: as `attained_tokens`, which is the same in a program without parallel calls.
@@ -76,6 +80,9 @@ class Job:
         program: str | None = None,
         program_arrival_s: float | None = None,
         banked_gain: float = 0.0,
+        latest_s: float | None = None,
+        later_prompt_tokens: float = 0.0,
+        later_output_tokens: float = 0.0,
         priority: int = 0,
         tenant: str = "",
         attained_tokens: float = 0.0,
@@ -109,7 +116,10 @@ class Job:
                 gain.output_token,
                 gain.decay,
                 banked_gain,
-                *(lengths or default_grid(max_tokens)),
+                deadline_s if latest_s is None else latest_s,
+                later_prompt_tokens,
+                later_output_tokens,
+                *curve(lengths or default_grid(max_tokens)),
             )
         )
 
@@ -141,12 +151,14 @@ class Settings:
     """What a kept promise is worth beside its gain, as a share of what the mean request at hand has at stake."""
     patience_s: float = 30.0
     """After this long without a place, a request moves to the aged lane, whatever it is worth."""
-    aged_share: float = 1.0 / 32.0
-    """The aged lane's share of the batch (at least one place), served oldest first and never preempted."""
+    aged_share: float = 1.0 / 128.0
+    """The aged lane's share of the batch, served oldest first and never preempted; below one place, one at times."""
     min_prefill_tokens: int = 32
     """A step always leaves room for this much prefill."""
     tbt_headroom: float = 0.9
     """Share of the tightest TBT that a step may take."""
+    fairness: float = 0.0
+    """Share of a request's rank, from 0 to 1, that is how little its tenant has been served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +175,7 @@ class Snapshot:
     cache_tokens: float = inf
     """What the engine's cache holds; only the `andes` policy reads it."""
     served: Mapping[str, float] = field(default_factory=dict)
-    """Each tenant's virtual token counter, live requests included; only the `vtc` policy reads it."""
+    """Virtual token counters of the live requests' tenants; see `TenantCounters`. `vtc` and `tempo` read them."""
     preempted: Mapping[str, int] = field(default_factory=dict)
     """How often each live request has lost its place, by id; who never has may be absent. Only `andes` reads it."""
 
@@ -203,7 +215,7 @@ class Plan:
 
 
 def table(entries: Sequence[Entry]) -> tuple[dict[str, Floats], Floats]:
-    """The static facts of these entries as columns of shape (n,), and their length grids, shape (n, len(GRID))."""
-    rows = np.concatenate([entry.job.row for entry in entries]).reshape(len(entries), len(COLUMNS) + len(GRID))
+    """The static facts of these entries as columns of shape (n,), and their length curves, shape (n, CURVE)."""
+    rows = np.concatenate([entry.job.row for entry in entries]).reshape(len(entries), len(COLUMNS) + CURVE)
     columns = np.ascontiguousarray(rows[:, : len(COLUMNS)].T)
     return dict(zip(COLUMNS, columns, strict=True)), rows[:, len(COLUMNS) :]

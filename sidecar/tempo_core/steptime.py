@@ -6,14 +6,26 @@ The line is the one that fits measured GPUs within a few per cent; its coefficie
 squares with exponential forgetting, so that they follow a neighbour, a throttled clock or a changed batch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-_SCALE: Final = np.array((1.0, 32.0, 256.0, 16384.0))
+_SCALE: Final = (1.0, 32.0, 256.0, 16384.0)
 """Typical sizes of the four terms; scaled inputs keep the fit well conditioned."""
+
+_LEAST: Final = (1e-5, 0.0, 1e-9, 0.0)
+"""No coefficient is less."""
+
+_WOUND_UP: Final = 4e3
+"""Steps that are all alike tell nothing of the other terms: their uncertainty grows no further than this."""
+
+Vector = tuple[float, float, float, float]
+
+_IDENTITY: Final[tuple[Vector, ...]] = (
+    (1.0, 0.0, 0.0, 0.0),
+    (0.0, 1.0, 0.0, 0.0),
+    (0.0, 0.0, 1.0, 0.0),
+    (0.0, 0.0, 0.0, 1.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +49,29 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True)
 class StepTimeFit:
-    """The state of the fit: `observe` returns the next one; `model` is what it says now."""
+    """The state of the fit: `observe` returns the next one; `model` is what it says now.
 
-    theta: NDArray[np.float64]
-    """Shape (4,): coefficients for scaled inputs, seconds."""
-    covariance: NDArray[np.float64]
-    """Shape (4, 4): how uncertain each still is."""
+    Plain floats: with four terms, an array would cost more than the arithmetic.
+    """
+
+    theta: Vector
+    """Coefficients for scaled inputs, seconds."""
+    covariance: tuple[Vector, ...]
+    """How uncertain each still is; symmetric."""
     observations: int = 0
-    model: StepTime = field(default_factory=StepTime)
+
+    @property
+    def model(self) -> StepTime:
+        """The line through what was seen; no coefficient is negative."""
+        return StepTime(*(max(t / scale, least) for t, scale, least in zip(self.theta, _SCALE, _LEAST, strict=True)))
 
 
 def start_fit(prior: StepTime | None = None) -> StepTimeFit:
     """A fit that believes `prior` until it has seen steps."""
-    prior = prior or StepTime()
-    raw = np.array((prior.base_s, prior.per_sequence_s, prior.per_prefill_token_s, prior.per_context_token_s))
-    return StepTimeFit(theta=raw * _SCALE, covariance=np.eye(4), model=prior)
+    p = prior or StepTime()
+    raw = (p.base_s, p.per_sequence_s, p.per_prefill_token_s, p.per_context_token_s)
+    a, b, c, d = (value * scale for value, scale in zip(raw, _SCALE, strict=True))
+    return StepTimeFit((a, b, c, d), _IDENTITY)
 
 
 def observe(
@@ -68,17 +88,27 @@ def observe(
     A step far above the prediction (a page fault, a paused machine) counts as three times the prediction at most once
     the fit has settled, so that one stall does not undo what a hundred steps taught.
     """
-    x = np.array((1.0, sequences, prefill_tokens, context_tokens)) / _SCALE
-    predicted = float(x @ fit.theta)
+    _, s1, s2, s3 = _SCALE
+    x1, x2, x3 = sequences / s1, prefill_tokens / s2, context_tokens / s3
+    t0, t1, t2, t3 = fit.theta
+    predicted = t0 + t1 * x1 + t2 * x2 + t3 * x3
     if fit.observations > 20 and predicted > 0.0:
         seconds = min(seconds, 3.0 * predicted)
+    px = [a + b * x1 + c * x2 + d * x3 for a, b, c, d in fit.covariance]
+    p0, p1, p2, p3 = px
     forget = 1.0 - 1.0 / memory_steps
-    px = fit.covariance @ x
-    gain = px / (forget + float(x @ px))
-    theta = fit.theta + gain * (seconds - predicted)
-    covariance = (fit.covariance - gain[:, None] * px) / forget
-    if (trace := covariance.trace()) > 4e3:  # steps that are all alike tell nothing of the other terms: do not wind up
-        covariance *= 4e3 / trace
-    raw = np.maximum(theta, 0.0) / _SCALE
-    model = StepTime(max(float(raw[0]), 1e-5), float(raw[1]), max(float(raw[2]), 1e-9), float(raw[3]))
-    return StepTimeFit(theta, covariance, fit.observations + 1, model)
+    spread = forget + p0 + p1 * x1 + p2 * x2 + p3 * x3
+    error = (seconds - predicted) / spread
+    trace = sum(row[i] - px[i] * px[i] / spread for i, row in enumerate(fit.covariance)) / forget
+    keep = min(_WOUND_UP / trace, 1.0) / forget if trace > 0.0 else 1.0 / forget
+    covariance = tuple(
+        (
+            keep * (a - p * p0 / spread),
+            keep * (b - p * p1 / spread),
+            keep * (c - p * p2 / spread),
+            keep * (d - p * p3 / spread),
+        )
+        for p, (a, b, c, d) in zip(px, fit.covariance, strict=True)
+    )
+    theta = (t0 + error * p0, t1 + error * p1, t2 + error * p2, t3 + error * p3)
+    return StepTimeFit(theta, covariance, fit.observations + 1)

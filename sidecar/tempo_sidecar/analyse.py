@@ -71,6 +71,9 @@ def analyse(
         program=intake.program,
         program_arrival_s=None if intake.program is None else arrival_s - intake.program_elapsed_s,
         banked_gain=intake.banked_gain or None,
+        latest_s=None if intake.latest_s is None else max(arrival_s + intake.latest_s, 0.0),
+        later_prompt_tokens=intake.later_prompt_tokens or None,
+        later_output_tokens=intake.later_output_tokens or None,
         tenant=intake.tenant or None,
     )
     single = prompts == 1 and (body.get("n") or 1) == 1

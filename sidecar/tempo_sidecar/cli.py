@@ -8,7 +8,10 @@ import numpy as np
 from tempo_api.http.server import run_server
 from tempo_api.manifest import ManifestError
 from tempo_api.reload import Reloader
+from tempo_core.graphs import PatternGraphs
+from tempo_sidecar.drain import DrainNote
 from tempo_sidecar.forest.model import ForestLengths
+from tempo_sidecar.history import HistoryKeeper, open_store
 from tempo_sidecar.proxy import Sidecar
 
 
@@ -26,7 +29,14 @@ from tempo_sidecar.proxy import Sidecar
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to keep what was learned of response lengths; each sidecar needs its own.  [default: nowhere]",
+    help="Where to keep what was learned of lengths and programs; each sidecar needs its own.  [default: nowhere]",
+)
+@click.option(
+    "--history",
+    metavar="FILE|URL",
+    envvar="TEMPO_HISTORY",
+    show_envvar=True,
+    help="Where to keep what was learned of programs instead: a Redis URL, to share it with others, or an SQLite file.",
 )
 @click.option(
     "--drain-seconds",
@@ -34,6 +44,12 @@ from tempo_sidecar.proxy import Sidecar
     show_default=True,
     type=click.FloatRange(min=0),
     help="How long requests in flight may take to end after SIGTERM.",
+)
+@click.option(
+    "--drain-file",
+    type=click.Path(path_type=Path),
+    metavar="NOTE",
+    help="While this file exists, take no new request; NOTEed says that none is left.",
 )
 @click.option(
     "--max-in-flight",
@@ -50,15 +66,17 @@ def sidecar(  # noqa: PLR0913, PLR0917  # one parameter an option
     port: int,
     plugin_status: Path | None,
     state_dir: Path | None,
+    history: str | None,
     drain_seconds: float,
+    drain_file: Path | None,
     max_in_flight: int,
 ) -> None:
     """Proxy in front of one engine.
 
     Attaches to each request what the scheduler in the engine must know, streams the answer through byte for byte, and
-    tracks TTFT, TBT, TTLT and service gain by SLO class. It learns from completions how long responses will be; no
-    prompt is logged or kept. Beside the proxied paths it serves /healthz, /readyz and /metrics, and the engine's own
-    metrics at /engine/metrics. --config is read again whenever it changes.
+    tracks TTFT, TBT, TTLT and service gain by SLO class. It learns from completions how long responses and programs
+    will be; no prompt is logged or kept. Beside the proxied paths it serves /healthz, /readyz and /metrics, and the
+    engine's own state at /engine/health and /engine/metrics. --config is read again whenever it changes.
 
     \b
     Example:
@@ -69,5 +87,18 @@ def sidecar(  # noqa: PLR0913, PLR0917  # one parameter an option
     except ManifestError as error:
         raise click.ClickException(str(error)) from error
     lengths = ForestLengths(np.random.default_rng(), state_dir)
-    node = Sidecar(engine_url, reloader, lengths, plugin_status=plugin_status, max_in_flight=max_in_flight)
+    location = history or (str(state_dir / "programs.sqlite") if state_dir else None)
+    try:
+        store = open_store(location, reloader.pool.name) if location else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--history") from error
+    node = Sidecar(
+        engine_url,
+        reloader,
+        lengths,
+        history=HistoryKeeper(PatternGraphs(), store),
+        plugin_status=plugin_status,
+        drain_note=DrainNote(drain_file, drain_seconds) if drain_file else None,
+        max_in_flight=max_in_flight,
+    )
     run_server(node.app(), host, port, name="tempo sidecar", drain_s=drain_seconds)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Metric
 
-from tempo_core.lengths import DEFAULT_TOKENS, GRID, default_grid
+from tempo_core.lengths import GRID, default_grid
 
 Grid = tuple[float, ...]
 
@@ -26,6 +26,8 @@ _WINDOW: Final = 512
 """Responses remembered per bucket: enough for the 0.99 quantile, few enough to follow a changing workload."""
 _ENOUGH: Final = 32
 """Responses below which a bucket says less than the one it is part of."""
+_ANY: Final = 8
+"""Responses below which a class says less than the core's default."""
 _REFRESH_SHARE: Final = 8
 """A bucket's quantiles are worked out again, in some 0.3 ms, once one in so many of its responses is new."""
 
@@ -105,12 +107,13 @@ class _Bucket:
         self._seen.append((output_tokens, truncated))
         self._new += 1
 
-    def quantiles(self) -> Grid | None:
-        """None as long as there is not enough to go by."""
-        if len(self._seen) < _ENOUGH:
+    def quantiles(self, enough: int) -> Grid | None:
+        """None as long as there are not `enough` to go by."""
+        if len(self._seen) < enough:
             return None
         if not self._quantiles or self._new * _REFRESH_SHARE >= len(self._seen):
-            self._quantiles = censored_quantiles(*zip(*self._seen, strict=True))
+            tokens, truncated = zip(*self._seen, strict=True)
+            self._quantiles = known(censored_quantiles(tokens, truncated), max(tokens))
             self._new = 0
         return self._quantiles
 
@@ -143,21 +146,19 @@ class WindowLengths:
         return ()
 
     def _grid(self, query: LengthQuery) -> Grid:
-        for key in ((query.slo_class, query.prompt_tokens.bit_length()), (query.slo_class, _ALL)):
-            bucket = self._buckets.get(key)
-            if bucket and (quantiles := bucket.quantiles()):
-                return capped(known(quantiles), query.max_tokens)
+        for size, enough in ((query.prompt_tokens.bit_length(), _ENOUGH), (_ALL, _ANY)):
+            bucket = self._buckets.get((query.slo_class, size))
+            if bucket and (quantiles := bucket.quantiles(enough)):
+                return capped(quantiles, query.max_tokens)
         return default_grid(inf if query.max_tokens is None else query.max_tokens)
 
 
 _ALL: Final = -1
 
 
-def known(quantiles: Sequence[float]) -> Grid:
-    """What is unknown (`inf`) becomes the default length, or twice the longest that is known if that is more."""
-    longest = max((q for q in quantiles if q < inf), default=0.0)
-    limit = max(DEFAULT_TOKENS, 2.0 * longest)
-    return tuple(min(max(q, 1.0), limit) for q in quantiles)
+def known(quantiles: Sequence[float], longest: float) -> Grid:
+    """What is unknown (`inf`) becomes twice the longest response that was seen."""
+    return tuple(min(max(q, 1.0), 2.0 * longest) for q in quantiles)
 
 
 def capped(grid: Sequence[float], max_tokens: int | None) -> Grid:

@@ -16,9 +16,12 @@ from tempo_api.manifest import Pool
 from tempo_api.openai import APIError, Ending, parse_body
 from tempo_api.reload import Reloader
 from tempo_api.wire import INTAKE_HEADER, Intake, decode_intake
+from tempo_core.graphs import PatternGraphs
 from tempo_core.programs import Call, Programs
-from tempo_sidecar.analyse import analyse, asks_usage, engine_body, without_reserved
+from tempo_sidecar.analyse import analyse, asks_usage, engine_body, prompt_estimate, without_reserved
+from tempo_sidecar.drain import DrainNote
 from tempo_sidecar.health import EngineHealth
+from tempo_sidecar.history import HistoryKeeper, history_metrics
 from tempo_sidecar.lengths import LengthModel
 from tempo_sidecar.metrics import Metrics
 from tempo_sidecar.plugin import read_status, status_metrics
@@ -40,7 +43,9 @@ class Sidecar:
         engine_url: such as `http://127.0.0.1:8002`.
         reloader: the pool's manifest.
         lengths: predicts and learns output lengths.
+        history: predicts and learns what programs are like; None: one that nothing outlasts.
         plugin_status: the file in which the scheduler plug-in says how it fares.
+        drain_note: the engine's way to ask for a drain.
         max_in_flight: one request more is refused with 429.
         clock: absolute seconds (epoch), which engine and sidecar share.
 
@@ -52,14 +57,18 @@ class Sidecar:
         reloader: Reloader,
         lengths: LengthModel,
         *,
+        history: HistoryKeeper | None = None,
         plugin_status: Path | None = None,
+        drain_note: DrainNote | None = None,
         max_in_flight: int = 4096,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine_url = engine_url.rstrip("/")
         self._reloader = reloader
         self._lengths = lengths
+        self._history = history or HistoryKeeper(PatternGraphs())
         self._plugin_status = plugin_status
+        self._drain_note = drain_note
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._metrics = Metrics()
@@ -79,6 +88,7 @@ class Sidecar:
         )
         self._app.router.add_post("/v1/chat/completions", self._complete)
         self._app.router.add_post("/v1/completions", self._complete)
+        self._app.router.add_get("/engine/health", self._engine_health)
         self._app.router.add_get("/engine/metrics", self._engine_metrics)
         self._app.router.add_route("*", "/{path:.*}", self._pass_through)
         self._app.cleanup_ctx.append(self._running)
@@ -89,6 +99,8 @@ class Sidecar:
         body = parse_body(await request.read())
         pool, now_s = self._reloader.pool, self._clock()
         intake, call = self._intake(request.headers, body, pool, now_s)
+        slo = pool.classes.get(intake.slo_class, pool.default)
+        intake, member = self._history.begin(intake, slo, prompt_estimate(body)[0], now_s)
         work = analyse(intake, body, pool, self._lengths, now_s, chat=request.path == _CHAT)
         tracker = Tracker(work, self._clock, self._rate.add, drop_usage=not asks_usage(body))
         self._rate.begin(now_s)
@@ -111,7 +123,7 @@ class Sidecar:
             ending = Ending.CLIENT_CLOSED
             raise
         finally:
-            self._ended(tracker, call, ending, pool)
+            self._ended(tracker, call, member, ending, pool)
 
     def _intake(
         self, headers: Mapping[str, str], body: Mapping[str, Any], pool: Pool, now_s: float
@@ -128,13 +140,15 @@ class Sidecar:
         resolved = resolve(headers, body, pool, self._programs, now_s)
         return resolved.intake, resolved.call
 
-    def _ended(self, tracker: Tracker, call: Call | None, ending: Ending, pool: Pool) -> None:
+    def _ended(self, tracker: Tracker, call: Call | None, member: Call | None, ending: Ending, pool: Pool) -> None:
         now_s = self._clock()
         self._rate.end(now_s)
         if ending is Ending.COMPLETED and tracker.broken:
             ending = Ending.UPSTREAM_FAILED
         outcome = tracker.finish()
         self._metrics.ended(outcome.slo_class, ending)
+        if member:
+            self._history.end(member, outcome, now_s)
         if call and (program := self._programs.end(call, outcome, now_s)):
             self._metrics.program_ended(program)
         if ending is not Ending.COMPLETED:
@@ -153,6 +167,9 @@ class Sidecar:
         body = without_reserved(await request.read())
         relayed = await relay(request, self._session, self._engine_url, body=body, headers=headers)
         return relayed.response
+
+    async def _engine_health(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if await self._health.healthy() else 503)
 
     async def _engine_metrics(self, _: web.Request) -> web.Response:
         try:
@@ -178,10 +195,11 @@ class Sidecar:
         self._metrics.gauge("config_reloads", "Configurations taken over", lambda: reloader.reloads)
         self._metrics.gauge("config_failures", "Configurations refused", lambda: reloader.failures)
         self._metrics.collect(self._lengths.metrics)
+        self._metrics.collect(lambda: history_metrics(self._history))
         self._metrics.collect(lambda: status_metrics(read_status(self._plugin_status, self._clock())))
 
     async def _running(self, _: web.Application) -> AsyncIterator[None]:
-        async with new_session() as self._session, self._lengths.running():
+        async with new_session() as self._session, self._lengths.running(), self._history.running():
             self._health = EngineHealth(self._session, self._engine_url)
             housekeeping = asyncio.create_task(self._keep_house())
             yield
@@ -192,5 +210,8 @@ class Sidecar:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             self._reloader.poll()
+            if self._drain_note:
+                self._drain_note.poll(self._app[LIFECYCLE], self._clock())
+            self._history.expire(self._clock())
             for program in self._programs.expire(self._clock()):
                 self._metrics.program_ended(program)

@@ -18,9 +18,10 @@ def capacity_per_s(units: Sequence[SimUnit], classes: Mapping[str, SLOClass], pr
     """Units a second that one replica serves while it is full; `units` is a sample of the mix, at least one.
 
     All are there at once and served in order of arrival, so programs advance together and the engine stays full almost
-    to the end. The time that the bulk of the work took gives the rate.
+    to the end; what their clients do between two calls takes no time. The time that the bulk of the work took gives the
+    rate.
     """
-    result = simulate([replace(unit, at_s=0.0) for unit in units], classes, POLICIES["sarathi"], profile)
+    result = simulate([_at_once(unit) for unit in units], classes, POLICIES["sarathi"], profile)
     total = done = float(sum(unit.prompt_tokens + unit.output_tokens for unit in result.units))
     ended_s = result.duration_s
     for unit in sorted(result.units, key=lambda unit: unit.ended_s, reverse=True):
@@ -29,3 +30,8 @@ def capacity_per_s(units: Sequence[SimUnit], classes: Mapping[str, SLOClass], pr
         ended_s = unit.ended_s
         done -= unit.prompt_tokens + unit.output_tokens
     return len(units) * done / total / ended_s
+
+
+def _at_once(unit: SimUnit) -> SimUnit:
+    stages = tuple(tuple(replace(call, delay_s=0.0) for call in stage) for stage in unit.stages)
+    return replace(unit, at_s=0.0, stages=stages)

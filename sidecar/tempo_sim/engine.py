@@ -20,8 +20,9 @@ from operator import attrgetter
 from typing import Final
 
 from tempo_core.policies import Policy
-from tempo_core.snapshot import Plan, Settings, Snapshot
-from tempo_core.steptime import StepTimeFit, observe, start_fit
+from tempo_core.snapshot import Entry, Plan, Settings, Snapshot
+from tempo_core.steptime import StepTime, StepTimeFit, observe, start_fit
+from tempo_core.tenants import TenantCounters
 from tempo_sim.batch import Counts, Live, Step
 from tempo_sim.kv import KVCache
 from tempo_sim.pacing import Pacer
@@ -60,6 +61,7 @@ class Replica:
         self._policy = policy
         self._settings = settings
         self._pacer = Pacer(frame_steps)
+        self._tenants = TenantCounters()
         self._coasting = coasting
         self._fit: StepTimeFit = start_fit()
         self._places = profile.max_places
@@ -74,6 +76,11 @@ class Replica:
         return bool(self.running or self.waiting)
 
     @property
+    def step_time(self) -> StepTime:
+        """What it has learned of how long steps take."""
+        return self._fit.model
+
+    @property
     def quiet_until_s(self) -> float:
         """No request of it ends before this; inf if it has none."""
         fewest = min((live.end - live.length for live in (*self.running, *self.waiting)), default=inf)
@@ -85,6 +92,19 @@ class Replica:
             self.now_s = max(self.now_s, at_s)
         live.rest(at_s)
         self.waiting.append(live)
+        self._pacer.changed = True
+        self._steady = False
+
+    def withdraw(self, live: Live) -> None:
+        """Nobody waits for the request any more; one that has ended is left alone."""
+        if live in self.running:
+            self.running.remove(live)
+            self.cache.release(live.holding, live.computed)
+        elif live in self.waiting:
+            self.waiting.remove(live)
+        else:
+            return
+        self._tenants.end(live.resting or live.entry())
         self._pacer.changed = True
         self._steady = False
 
@@ -198,6 +218,7 @@ class Replica:
                 ended.append(live)
         for live in ended:
             self.running.remove(live)
+            self._tenants.end(live.entry())
             self.cache.release(live.holding, live.computed)
             self._pacer.changed = True
         self._steady = not (ended or step.preempted) and len(step.decodes) == len(self.running)
@@ -238,8 +259,7 @@ class Replica:
     def _pass(self) -> None:
         # Where memory runs out before places do, the places in use are all there are.
         places = len(self.running) if self._short_of_memory and self.running else self._profile.max_places
-        entries = [live.entry() for live in self.running]
-        entries += [live.resting for live in self.waiting if live.resting]
+        entries = self._entries()
         snapshot = Snapshot(
             entries,
             places,
@@ -247,6 +267,7 @@ class Replica:
             self._fit.model,
             self._settings,
             cache_tokens=self._profile.kv_tokens,
+            served=self._tenants.served(entries),
             preempted={live.job.id: live.lost for live in (*self.running, *self.waiting) if live.lost},
         )
         plan = self._policy(snapshot, self.now_s)
@@ -259,6 +280,11 @@ class Replica:
         # Memory may free up before the next plan, so places that were only out of memory stay open.
         limit = self._profile.max_places if plan.max_running >= places else plan.max_running
         self._places = max(limit, len(self.running), 1)
+
+    def _entries(self) -> list[Entry]:
+        entries = [live.entry() for live in self.running]
+        entries += [live.resting for live in self.waiting if live.resting]
+        return entries
 
     def _preempt(self, plan: Plan) -> None:
         """Take the plan's order, with the victims last: or they would take back the places that they gave."""

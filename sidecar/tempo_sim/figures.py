@@ -12,6 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from tempo_sim.aggregate import Estimate, against, over_seeds
 from tempo_sim.rows import ALL, Row
 from tempo_sim.tables import distinct
+from tempo_sim.timeline import Timeline
 
 _STYLE: Final[Any] = {
     "font.size": 9.0,
@@ -25,7 +26,8 @@ _STYLE: Final[Any] = {
     "legend.fontsize": 7.0,
     "svg.hashsalt": "tempo",
 }
-_OURS: Final = {"tempo": "#2563c9", "oracle-lengths": "#111827"}
+_DEPTH: Final = ("#2563c9", "#d5dbe3")
+_OURS: Final = {"tempo": "#2563c9", "oracle": "#111827"}
 
 
 def by(rows: Sequence[Row], axis: str) -> str:
@@ -59,6 +61,24 @@ def classes(rows: Sequence[Row], axis: str) -> str:
         return _svg(figure)
 
 
+def timeline(runs: Sequence[Timeline]) -> str:
+    """What these runs did over time, side by side: requests that ran and waited above, gain by class below."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+        grid = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False)
+        for (above, below), run in zip(grid.T, runs, strict=True):
+            at_s = [run.bin_s * (place + 0.5) for place in range(len(run.running))]
+            above.stackplot(at_s, run.running, run.waiting, labels=("running", "waiting"), colors=_DEPTH)
+            below.stackplot(at_s, *run.gain_per_s.values(), labels=tuple(run.gain_per_s))
+            above.set_title(run.policy)
+            below.set_xlabel("seconds")
+        grid[0, 0].set_ylabel("requests a replica")
+        grid[1, 0].set_ylabel("gain a second")
+        for axes in grid[:, -1]:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return _written(figure)
+
+
 def _curves(axes: Axes, rows: Sequence[Row], axis: str, measure: Callable[..., Estimate | None]) -> None:
     points = sorted(distinct(rows, axis), key=lambda value: float(str(value)))
     for policy in map(str, distinct(rows, "policy")):
@@ -80,6 +100,10 @@ def _curves(axes: Axes, rows: Sequence[Row], axis: str, measure: Callable[..., E
 def _svg(figure: Figure) -> str:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9))
+    return _written(figure)
+
+
+def _written(figure: Figure) -> str:
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue().decode()

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
-from tempo_core.graphs import PatternGraphs
+from tempo_core.graphs import Forecast
 from tempo_core.programs import Call, Programs
 from tempo_core.routing import Replica as Candidate
 from tempo_core.routing import route
@@ -21,6 +21,7 @@ from tempo_sim.engine import Replica
 from tempo_sim.kv import Holding
 from tempo_sim.lengths import Grid, LengthModel, answer_tokens
 from tempo_sim.profiles import EngineProfile
+from tempo_sim.programs import GraphModel
 from tempo_sim.units import CallResult, UnitResult, call_outcome, judge
 from tempo_sim.workload import SimCall, SimUnit
 
@@ -78,7 +79,7 @@ class Fleet:
         profile: EngineProfile,
         lengths: LengthModel,
         block_tokens: int,
-        graphs: PatternGraphs | None = None,
+        graphs: GraphModel | None = None,
     ) -> None:
         self._units = [_tracked(unit, classes[unit.slo_class]) for unit in workload]
         self._engines = engines
@@ -126,15 +127,15 @@ class Fleet:
         state = self._units[unit]
         stage, call = state.calls[index]
         state.begun += 1
-        program = None
+        program = forecast = None
         if state.slo.pattern is Pattern.COLLECTIVE:
             last = state.begun == len(state.calls)
             program = self._programs.begin(state.unit.id, state.slo, now_s, stage=stage, final=last)
             if self._graphs:
-                forecast = self._graphs.begin(program, state.slo, call.prompt_tokens, now_s)
+                forecast = self._graphs.begin(program, state.slo, call.prompt_tokens, now_s, final=last)
                 program = program._replace(deadline_s=forecast.due_s)
         grid = self._lengths.predict(state.slo.name, call)
-        job = _job(state, index, now_s, grid, program)
+        job = _job(state, index, now_s, grid, program, forecast)
         live = Live(job, answer_tokens(call), Holding(job.id, self._prefix(call)))
         work = grid[_MEDIAN] + _PROMPT_SHARE * call.prompt_tokens
         state.home = self._route(work, state.home)
@@ -161,8 +162,6 @@ class Fleet:
         else:
             state.result = judge(state.unit.id, state.slo, state.arrival_s, state.ended)
             state.ended = []
-            if self._graphs:
-                self._graphs.finish(state.unit.id, now_s)
 
     def _prefix(self, call: SimCall) -> tuple[int, ...]:
         """Identities of the engine's own blocks: each goes by the last that the workload has in it."""
@@ -186,7 +185,7 @@ def _tracked(unit: SimUnit, slo: SLOClass) -> _Unit:
     return _Unit(unit, slo, calls, unit.at_s + min(call.delay_s for call in unit.stages[0]))
 
 
-def _job(state: _Unit, index: int, now_s: float, grid: Grid, program: Call | None) -> Job:
+def _job(state: _Unit, index: int, now_s: float, grid: Grid, program: Call | None, forecast: Forecast | None) -> Job:
     """What the engine is told of a call that arrives now."""
     _, call = state.calls[index]
     slo = state.slo
@@ -203,6 +202,9 @@ def _job(state: _Unit, index: int, now_s: float, grid: Grid, program: Call | Non
         program=program and program.program,
         program_arrival_s=program and program.program_arrival_s,
         banked_gain=program.banked_gain if program else 0.0,
+        latest_s=forecast.latest_s if forecast else None,
+        later_prompt_tokens=forecast.prompt_tokens_left if forecast else 0.0,
+        later_output_tokens=forecast.output_tokens_left if forecast else 0.0,
         priority=round((now_s + _LAX_S if due_s == inf else due_s) * 1e3),
         tenant=state.unit.tenant,
         attained_tokens=sum(len(call.stamps) for call in state.ended),

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tempo_core.graphs import PatternGraphs
 from tempo_core.policies import Policy
 from tempo_core.slo import Pattern, SLOClass
 from tempo_core.snapshot import Settings
@@ -13,6 +12,7 @@ from tempo_sim.engine import Replica
 from tempo_sim.fleet import Fleet
 from tempo_sim.lengths import LengthModel, WindowLengths, answer_tokens
 from tempo_sim.profiles import EngineProfile
+from tempo_sim.programs import GraphModel
 from tempo_sim.units import UnitResult
 from tempo_sim.workload import BLOCK_TOKENS, SimUnit
 
@@ -56,7 +56,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
     replicas: int = 1,
     settings: Settings = _SETTINGS,
     lengths: LengthModel | None = None,
-    graphs: PatternGraphs | None = None,
+    graphs: GraphModel | None = None,
     frame_steps: int = 20,
     block_tokens: int = BLOCK_TOKENS,
     coasting: bool = True,
@@ -71,7 +71,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
         replicas: how many there are.
         settings: the policy's.
         lengths: what predicts output lengths; by default they are learned as the run goes.
-        graphs: sets programs' sub-deadlines, and learns from those that end; None: their classes' rules do.
+        graphs: says what is to come of programs, and learns from those that end; None: their classes' rules stand.
         frame_steps: steps between two passes of the policy, where nothing changes.
         block_tokens: tokens in a block of the workload's prefixes. An identity stands for all tokens up to its block's
             end, so that the engine's blocks can be larger.

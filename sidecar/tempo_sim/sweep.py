@@ -3,31 +3,27 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate, chain, product
 from typing import Final
 
-from tempo_core.graphs import PatternGraphs
-from tempo_core.policies import POLICIES
+from tempo_core.policies import Policy
 from tempo_core.slo import SLOClass
 from tempo_core.snapshot import Settings
 from tempo_sim.capacity import capacity_per_s
-from tempo_sim.lengths import OracleLengths
+from tempo_sim.contenders import CONTENDERS
+from tempo_sim.lengths import WindowLengths
 from tempo_sim.profiles import EngineProfile
 from tempo_sim.rows import Row, rows
-from tempo_sim.run import simulate
+from tempo_sim.run import SimResult, simulate
+from tempo_sim.scenarios import NONE, SCENARIOS
+from tempo_sim.timeline import Timeline, Watched
 from tempo_sim.workload import SimUnit
 
-ORACLE: Final = "oracle-lengths"
-"""Tempo, told how long every answer will be; what is still to come of a program it does not know."""
-
-GRAPHS: Final = "tempo-graphs"
-"""Tempo, with sub-deadlines from pattern graphs instead of the classes' own."""
-
-NAMES: Final = (*POLICIES, GRAPHS, ORACLE)
-"""What can be compared."""
-
 _CAPACITY_UNITS: Final = 600.0
+_CAPACITY_CALLS: Final = 3000
+"""Long programs fill an engine with fewer units."""
 _CAPACITY_SEED: Final = 1_000_000
 
 
@@ -41,12 +37,13 @@ class Sweep:
         label: what the workload is called in the rows.
         classes: by name.
         profile: every replica's engine.
-        policies: of `NAMES`.
+        policies: of `CONTENDERS`.
         loads: multiples of the capacity of all replicas.
         seconds: how long units arrive; all are followed to their end.
         seeds: one run each.
         replicas: numbers of them to try.
         settings: the policies'.
+        scenarios: of `SCENARIOS`; capacity is measured without.
         rate_per_s: units a second that are load 1.0; None: measured, for one replica, times the replicas.
 
     """
@@ -61,13 +58,14 @@ class Sweep:
     seeds: Sequence[int] = (1, 2, 3)
     replicas: Sequence[int] = (1,)
     settings: Settings = field(default_factory=Settings)
+    scenarios: Sequence[str] = (NONE,)
     rate_per_s: float | None = None
 
     @property
     def cases(self) -> list["Case"]:
         """Every run, the dearest first, so that no core is left with them at the end."""
         loads = sorted(self.loads, reverse=True)
-        return [Case(*case) for case in product(loads, self.seeds, self.replicas, self.policies)]
+        return [Case(*case) for case in product(loads, self.seeds, self.replicas, self.policies, self.scenarios)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,7 @@ class Case:
     seed: int
     replicas: int
     policy: str
+    scenario: str
 
 
 def capacity(sweep: Sweep) -> float:
@@ -85,18 +84,22 @@ def capacity(sweep: Sweep) -> float:
     if sweep.rate_per_s is not None:
         return sweep.rate_per_s
     units = sweep.workload(_CAPACITY_UNITS, 1.0, _CAPACITY_SEED)
-    return capacity_per_s(units, sweep.classes, sweep.profile)
+    calls = accumulate(len(unit.calls) for unit in units)
+    sample = [unit for unit, before in zip(units, chain((0,), calls), strict=False) if before < _CAPACITY_CALLS]
+    return capacity_per_s(sample, sweep.classes, sweep.profile)
 
 
 def run(sweep: Sweep, capacity_per_s: float, jobs: int | None = None) -> Iterator[list[Row]]:
     """The rows of each case, as they are done, in any order.
 
     Raises:
-        ValueError: for a policy that there is not, or units that can't be served.
+        ValueError: for a policy or a scenario that there is not, or units that can't be served.
 
     """
-    if unknown := [name for name in sweep.policies if name not in NAMES]:
-        raise ValueError(f"{unknown[0]!r} is not a policy; there are {', '.join(NAMES)}")
+    if unknown := [name for name in sweep.scenarios if name not in SCENARIOS]:
+        raise ValueError(f"{unknown[0]!r} is not a scenario; there are {', '.join(SCENARIOS)}")
+    if unknown := [name for name in sweep.policies if name not in CONTENDERS]:
+        raise ValueError(f"{unknown[0]!r} is not a policy; there are {', '.join(CONTENDERS)}")
     with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
         pending = [pool.submit(_one, sweep, case, capacity_per_s) for case in sweep.cases]
         try:
@@ -107,21 +110,55 @@ def run(sweep: Sweep, capacity_per_s: float, jobs: int | None = None) -> Iterato
                 left.cancel()
 
 
+def timelines(sweep: Sweep, capacity_per_s: float, policies: Sequence[str], jobs: int | None = None) -> list[Timeline]:
+    """The runs of these policies over time: at the highest load, with the first seed, replicas and scenario."""
+    case = Case(max(sweep.loads), sweep.seeds[0], sweep.replicas[0], "", sweep.scenarios[0])
+    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
+        cases = [replace(case, policy=policy) for policy in policies]
+        return [made for made in pool.map(partial(_timeline, sweep, capacity_per_s), cases) if made]
+
+
+def _timeline(sweep: Sweep, capacity_per_s: float, case: Case) -> Timeline | None:
+    watched = Watched(CONTENDERS[case.policy].policy)
+    units = _simulated(sweep, case, capacity_per_s, watched).units
+    return watched.timeline(case.policy, units) if units else None
+
+
 def _one(sweep: Sweep, case: Case, capacity_per_s: float) -> list[Row]:
-    fixed = sweep.rate_per_s is not None  # the same traffic for more replicas: how many does it take?
-    rate = case.load * capacity_per_s * (1 if fixed else case.replicas)
-    units = sweep.workload(rate, sweep.seconds, case.seed)
+    result = _simulated(sweep, case, capacity_per_s, CONTENDERS[case.policy].policy)
+    hard = all(slo.gain.hard for slo in sweep.classes.values())
+    labels: Row = {
+        "trace": sweep.label,
+        "decay": "hard" if hard else "soft",
+        "scenario": case.scenario,
+        "replicas": case.replicas,
+        "rate_per_s": _rate_per_s(sweep, case, capacity_per_s),
+    }
+    return [{**row, **labels} for row in rows(result, load=f"{case.load:g}", policy=case.policy, seed=case.seed)]
+
+
+def _simulated(sweep: Sweep, case: Case, capacity_per_s: float, policy: Policy) -> SimResult:
+    """The run, and in it the workload's own units: what a scenario adds is not what is measured."""
+    units = sweep.workload(_rate_per_s(sweep, case, capacity_per_s), sweep.seconds, case.seed)
+    scenario = SCENARIOS[case.scenario]
+    classes = scenario.classes(sweep.classes)
+    told = CONTENDERS[case.policy]
+    lengths = scenario.lengths(WindowLengths(), case.seed)
+    graphs = told.graphs or scenario.graphs
     result = simulate(
-        units,
-        sweep.classes,
-        POLICIES["tempo" if case.policy in {GRAPHS, ORACLE} else case.policy],
+        scenario.units(units, classes, case.seed),
+        classes,
+        policy,
         sweep.profile,
         replicas=case.replicas,
         settings=sweep.settings,
-        lengths=OracleLengths() if case.policy == ORACLE else None,
-        graphs=PatternGraphs() if case.policy == GRAPHS else None,
+        lengths=told.lengths(lengths) if told.lengths else lengths,
+        graphs=graphs(units) if told.knows_programs else None,
     )
-    made = rows(result, load=f"{case.load:g}", policy=case.policy, seed=case.seed)
-    hard = all(slo.gain.hard for slo in sweep.classes.values())
-    more = {"trace": sweep.label, "decay": "hard" if hard else "soft", "replicas": case.replicas, "rate_per_s": rate}
-    return [{**row, **more} for row in made]
+    own = {unit.id for unit in units}
+    return replace(result, units=tuple(unit for unit in result.units if unit.id in own))
+
+
+def _rate_per_s(sweep: Sweep, case: Case, capacity_per_s: float) -> float:
+    fixed = sweep.rate_per_s is not None  # the same traffic for more replicas: how many does it take?
+    return case.load * capacity_per_s * (1 if fixed else case.replicas)

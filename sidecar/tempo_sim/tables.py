@@ -1,6 +1,7 @@
-"""A sweep's figures as terminal tables: one for each load (and number of replicas), a line for each policy."""
+"""A sweep's figures as terminal tables: one for each load, number of replicas and scenario, a line for each policy."""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Final
 
 from rich import box
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from tempo_sim.aggregate import Estimate, against, over_seeds
 from tempo_sim.rows import ALL, Row
+from tempo_sim.scenarios import NONE
 
 FIGURES: Final = (
     ("attainment", "attainment"),
@@ -25,11 +27,13 @@ def distinct(rows: Sequence[Row], key: str) -> list[object]:
 
 
 def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """(title, rows) of each load and number of replicas: the rows in it differ by policy, seed and class only."""
-    for load in sorted(distinct(rows, "load"), key=lambda text: float(str(text))):
-        for replicas in distinct(rows, "replicas"):
-            chosen = [row for row in rows if row["load"] == load and row["replicas"] == replicas]
-            yield f"load {load}, {chosen[0]['rate_per_s']:.2f} units/s, replicas {replicas}", chosen
+    """(title, rows) of each load, number of replicas and scenario: they differ by policy, seed and class only."""
+    loads = sorted(distinct(rows, "load"), key=lambda text: float(str(text)))
+    for load, replicas, scenario in product(loads, distinct(rows, "replicas"), distinct(rows, "scenario")):
+        labels = {"load": load, "replicas": replicas, "scenario": scenario}
+        chosen = [row for row in rows if row.items() >= labels.items()]
+        title = f"load {load}, {chosen[0]['rate_per_s']:.2f} units/s, replicas {replicas}"
+        yield title if scenario == NONE else f"{title}, {scenario}", chosen
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tempo_core.policies import POLICIES, Policy
 from tempo_core.snapshot import Entry, Job, Plan, Reason, Snapshot
+from tempo_core.tenants import TenantCounters
 from tempo_vllm.breaker import Breaker
 from tempo_vllm.jobs import EngineRequest, job_from
 from tempo_vllm.pools import PoolFile
@@ -45,6 +46,8 @@ class Adapter:
         self.meter = StepMeter()
         self.pacer = Pacer()
         self._jobs: dict[str, Job] = {}
+        self._requests: dict[str, EngineRequest] = {}  # vLLM announces an end once it has forgotten the request
+        self._tenants = TenantCounters()
         self._first_token_s: dict[str, float] = {}
         self._resting: dict[str, Entry] = {}  # entries of waiting requests, which no step changes
         self._no_token_yet: set[str] = set()  # admitted, first token not seen
@@ -66,14 +69,17 @@ class Adapter:
         job, bad = job_from(request, self.pools.pool)
         if bad:
             self._note_malformed(bad, now_s)
-        self._jobs[job.id] = job
+        self._jobs[job.id], self._requests[job.id] = job, request
         self.pacer.changed()
         return self._rest(request, now_s)
 
     def finished(self, ids: Collection[str]) -> None:
         """These requests ended, whichever way; whoever is not known is not missed."""
         for id_ in ids:
-            self._jobs.pop(id_, None)
+            job, request = self._jobs.pop(id_, None), self._requests.pop(id_, None)
+            if job and request and self.pools.pool.settings.fairness:
+                computed = request.num_computed_tokens
+                self._tenants.end(Entry(job, request.num_output_tokens, computed, computed > 0))
             self._resting.pop(id_, None)
             self._first_token_s.pop(id_, None)
         if ids:
@@ -121,7 +127,8 @@ class Adapter:
         resting = self._resting.get
         entries = [self._run(request) for request in running]
         entries += [resting(request.request_id) or self._rest(request, now_s) for request in waiting]
-        snapshot = Snapshot(entries, places, step_tokens, self.meter.model, pool.settings)
+        served = self._tenants.served(entries) if pool.settings.fairness else {}
+        snapshot = Snapshot(entries, places, step_tokens, self.meter.model, pool.settings, served=served)
         plan = self.policies[pool.spec.scheduler.policy](snapshot, now_s)
         for reason, count in Counter(plan.reasons.values()).items():
             self._reasons[reason] += count

@@ -1,5 +1,6 @@
 """The classes for vLLM's `--scheduler-cls`; the only module here that imports vllm.
 
+    --scheduler-cls tempo_vllm.scheduler.Tempo                  whichever of these the engine's settings ask for
     --scheduler-cls tempo_vllm.scheduler.TempoAsyncScheduler    engines with async scheduling (GPUs, by default)
     --scheduler-cls tempo_vllm.scheduler.TempoScheduler         engines without (CPUs)
 
@@ -45,3 +46,12 @@ class TempoScheduler(TempoMixin, Scheduler):  # type: ignore[misc]
 
 class TempoAsyncScheduler(TempoMixin, AsyncScheduler):  # type: ignore[misc]
     """vLLM's scheduler for pipelined engines, in Tempo's order."""
+
+
+class Tempo:
+    """Becomes the one of the two that fits: vLLM settles on async scheduling only once the engine starts."""
+
+    def __new__(cls, vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
+        """A scheduler for `vllm_config`; the rest goes to it as it is."""
+        fitting = TempoAsyncScheduler if vllm_config.scheduler_config.async_scheduling else TempoScheduler
+        return fitting(vllm_config, *args, **kwargs)

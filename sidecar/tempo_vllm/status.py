@@ -1,36 +1,17 @@
-"""What the plug-in says of itself: a small file that the sidecar reads. Standard library only."""
+"""Keeps the plug-in's status file fresh."""
 
-import json
 import logging
-import os
 import threading
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
+
+from tempo_api.engine_status import STATUS_ENV, status_file, write_status
+
+__all__ = ["INTERVAL_S", "STATUS_ENV", "Housekeeper", "status_file", "write_status"]
 
 _log = logging.getLogger(f"vllm.{__name__}")
 
-STATUS_ENV: Final = "TEMPO_STATUS_FILE"
 INTERVAL_S: Final = 1.0
-
-
-def status_file() -> Path | None:
-    """Where the environment wants the status; None: nowhere."""
-    name = os.environ.get(STATUS_ENV)
-    return Path(name) if name else None
-
-
-def write_status(path: Path, status: Mapping[str, Any]) -> None:
-    """Replace the file whole, so that no reader sees half of it.
-
-    Raises:
-        OSError: where the folder can't be written.
-
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps({**status, "written_s": time.time()}), encoding="utf-8")
-    draft.replace(path)
 
 
 class Housekeeper:

@@ -82,6 +82,24 @@ def test_the_work_and_the_stages_left_are_those_after_this_one():
     assert [f.prompt_tokens_left for f in forecasts] == pytest.approx([6500, 5600, 2000, 0], rel=0.08, abs=1)
 
 
+def test_a_stage_may_end_so_late_that_the_later_ones_still_make_the_programs_deadline():
+    run = FakeRun()
+    run.run(chain(100, 200, 700, prompt=0))  # 3, 6 and 21 s
+    arrival_s = run.now_s
+    forecasts, _ = run.run(chain(100, 200, 700, prompt=0))
+    assert [f.latest_s - arrival_s for f in forecasts] == pytest.approx([73.0, 79.0, 100.0], rel=0.03)
+    assert all(f.latest_s >= f.due_s for f in forecasts)
+
+
+def test_of_stages_with_a_time_each_a_late_one_can_be_caught_up_with():
+    run = FakeRun(PER_STAGE)
+    run.run(chain(100, 100, prompt=0))
+    arrival_s = run.now_s
+    forecasts, _ = run.run(chain(100, 100, prompt=0))
+    assert [f.due_s - arrival_s for f in forecasts] == pytest.approx([20.0, 40.0])
+    assert [f.latest_s - arrival_s for f in forecasts] == pytest.approx([37.0, 40.0], rel=0.03)
+
+
 def test_tool_time_counts_as_the_program_s_time_at_the_pace_that_calls_have():
     run = FakeRun()
     for _ in range(2):

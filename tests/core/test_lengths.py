@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tempo_core.lengths import GRID, default_grid, remaining, valid_grid
+from tempo_core.lengths import DEFAULT_TOKENS, GRID, curve, default_grid, remaining, valid_grid
 
 grids = st.lists(st.floats(1.0, 4096.0), min_size=len(GRID), max_size=len(GRID)).map(lambda v: tuple(sorted(v)))
 quantiles = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 
 
 def look(grid: tuple[float, ...], generated: float, quantile: float = 0.95) -> tuple[float, float]:
-    bound, mean = remaining(np.array([grid]), np.array([float(generated)]), quantile)
+    bound, mean = remaining(np.array([curve(grid)]), np.array([float(generated)]), quantile)
     return float(bound[0]), float(mean[0])
 
 
@@ -68,7 +68,7 @@ def test_a_higher_quantile_never_gives_a_lower_bound(grid: tuple[float, ...], ge
 
 @given(st.lists(st.tuples(grids, st.floats(0, 5_000)), min_size=1, max_size=20))
 def test_every_request_is_judged_alone(rows: list[tuple[tuple[float, ...], float]]) -> None:
-    bound, mean = remaining(np.array([g for g, _ in rows]), np.array([n for _, n in rows]), 0.95)
+    bound, mean = remaining(np.array([curve(g) for g, _ in rows]), np.array([n for _, n in rows]), 0.95)
     for index, (grid, generated) in enumerate(rows):
         assert (bound[index], mean[index]) == pytest.approx(look(grid, generated))
 
@@ -79,10 +79,11 @@ def test_a_grid_of_one_length_still_orders_its_tail() -> None:
     assert look(same, 64)[0] == pytest.approx(65.0, abs=3.0)
 
 
-def test_the_default_is_conservative_and_within_the_cap() -> None:
+def test_the_default_reaches_the_cap_for_one_response_in_a_hundred_and_means_a_fifth_of_it() -> None:
     assert valid_grid(default_grid(8))
-    assert max(default_grid(8)) <= 8
-    assert look(default_grid(100_000), 0)[0] > 900
+    assert default_grid(8)[-1] == pytest.approx(8.0)
+    assert default_grid(100_000)[-1] == pytest.approx(DEFAULT_TOKENS)
+    assert look(default_grid(500), 0)[1] == pytest.approx(500 / np.log(100), rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the policies promise: of every plan, and of a whole run of a batching engine in virtual time."""
 
 import random
+from dataclasses import replace
 from math import inf, nan
 
 import pytest
@@ -55,6 +56,7 @@ def entry(draw: st.DrawFn, index: int = 0) -> Entry:
         prompt=draw(st.integers(1, 4000)),
         program=draw(st.sampled_from([None, "p", "q"])) if slo is AGENT else None,
         banked_gain=draw(st.sampled_from([0.0, 500.0])),
+        tenant=draw(st.sampled_from("abc")),
     )
     generated = draw(st.integers(0, 199))
     runs = draw(st.booleans())
@@ -63,13 +65,15 @@ def entry(draw: st.DrawFn, index: int = 0) -> Entry:
 
 
 entries = st.lists(entry(), max_size=24, unique_by=lambda e: e.job.id)
+served = st.fixed_dictionaries({}, optional=dict.fromkeys("abc", st.floats(0, 1e9)))
+shares = st.sampled_from([0.0, 0.3, 1.0])
 
 
-@given(entries, st.floats(100, 200), st.integers(1, 16), st.sampled_from(sorted(POLICIES)))
+@given(entries, st.floats(100, 200), st.integers(1, 16), st.sampled_from(sorted(POLICIES)), served, shares)
 def test_every_plan_orders_each_request_once_and_preempts_only_what_runs(
-    entries: list[Entry], now: float, places: int, policy: str
+    entries: list[Entry], now: float, places: int, policy: str, served: dict[str, float], fairness: float
 ) -> None:
-    snapshot = Snapshot(entries, places, 512, STEP)
+    snapshot = Snapshot(entries, places, 512, STEP, Settings(fairness=fairness), served=served)
     made = POLICIES[policy](snapshot, now)
     assert sorted(made.order) == sorted(e.job.id for e in entries)
     assert set(made.preempt) <= {e.job.id for e in entries if e.running}
@@ -101,17 +105,50 @@ def test_every_request_is_served_to_its_end_with_its_own_tokens(policy: str, gap
     }
 
 
+@given(entries, st.floats(100, 200), st.integers(1, 16), served)
+def test_without_fairness_it_does_not_matter_what_tenants_were_served(
+    entries: list[Entry], now: float, places: int, served: dict[str, float]
+) -> None:
+    snapshot = Snapshot(entries, places, 512, STEP)
+    assert tempo(replace(snapshot, served=served), now) == tempo(snapshot, now)
+
+
+@given(entries, st.floats(100, 200), st.integers(1, 16), st.floats(0, 1e9), shares)
+def test_fairness_changes_nothing_among_the_equally_served(
+    entries: list[Entry], now: float, places: int, each: float, fairness: float
+) -> None:
+    snapshot = Snapshot(entries, places, 512, STEP)
+    fair = replace(snapshot, settings=Settings(fairness=fairness), served=dict.fromkeys("abc", each))
+    assert tempo(fair, now) == tempo(snapshot, now)
+
+
+@given(entries, st.floats(100, 200), st.integers(1, 16), served)
+def test_of_a_rank_that_is_all_fairness_the_order_is_by_served_tokens_behind_the_aged(
+    entries: list[Entry], now: float, places: int, served: dict[str, float]
+) -> None:
+    made = tempo(Snapshot(entries, places, 512, STEP, Settings(fairness=1.0), served=served), now)
+    tenants = {e.job.id: e.job.tenant for e in entries if not e.running and made.reasons[e.job.id] is not Reason.AGED}
+    counters = [served.get(tenants[name], 0.0) for name in made.order if name in tenants]
+    assert counters == sorted(counters)
+
+
 WORTHLESS = SLOClass("worthless", Pattern.BEST_EFFORT, gain=GainRule(weight=1e-6))
 
 
 @settings(max_examples=8)
-@given(st.integers(0, 10**6))
-def test_nobody_starves_however_little_it_is_worth(seed: int) -> None:
+@given(st.integers(0, 10**6), shares)
+def test_nobody_starves_however_little_it_is_worth_and_however_much_its_tenant_was_served(
+    seed: int, fairness: float
+) -> None:
     """Far beyond capacity, a worthless request starts after its patience, behind those that aged before it, one
     service time each.
     """
-    arrivals = [*load(seed, 100, 0.06, (CHAT, TOOL)), (job("worthless", WORTHLESS, 0.2), 20)]
-    result = serve(tempo, arrivals, settings=Settings(patience_s=2.0))
+    arrivals = [*load(seed, 100, 0.06, (CHAT, TOOL)), (job("worthless", WORTHLESS, 0.2, tenant="most"), 20)]
+
+    def policy(snapshot: Snapshot, now_s: float) -> Plan:
+        return tempo(replace(snapshot, served={"": 0.0, "most": 1e9}), now_s)
+
+    result = serve(policy, arrivals, settings=Settings(patience_s=2.0, fairness=fairness))
     longest_service_s = 100 * STEP.seconds(8, 128) + 1.0
     ahead = sum(1 for a_job, _ in arrivals if a_job.arrival_s < 0.2)
     assert result.started_s["worthless"] - 0.2 <= 2.0 + (ahead + 1) * longest_service_s
@@ -248,16 +285,28 @@ def test_what_decodes_is_served_before_what_prefills() -> None:
 
 
 def test_an_aged_request_leads_whatever_it_is_worth() -> None:
-    crowd = [Entry(job(f"chat{i}", CHAT, 99.9)) for i in range(10)]
-    made = plan([*crowd, Entry(job("old", BATCH, 0.0))], now=100.0)
+    crowd = [Entry(job(f"chat{i}", CHAT, 89.9)) for i in range(10)]
+    made = plan([*crowd, Entry(job("old", BATCH, 0.0))], now=90.0)
     assert made.order[0] == "old"
     assert made.reasons["old"] is Reason.AGED
 
 
 def test_the_aged_lane_is_no_wider_than_its_share() -> None:
     old = [Entry(job(f"old{i}", BATCH, float(i))) for i in range(20)]
-    made = plan([*old, Entry(job("chat", CHAT, 99.9))], now=100.0, places=16)
-    assert list(made.order[:2]) == ["old0", "chat"]
+    for places, wide in ((16, 1), (128, 1), (256, 2)):
+        made = plan([*old, Entry(job("chat", CHAT, 89.9))], now=90.0, places=places)
+        assert list(made.order).index("chat") == wide
+
+
+@pytest.mark.parametrize(("now", "open_"), [(90.0, True), (97.0, True), (98.0, False), (119.0, False), (120.0, True)])
+def test_a_lane_of_a_quarter_of_a_place_is_open_for_a_quarter_of_the_time(now: float, open_: bool) -> None:
+    made = plan([Entry(job("old", BATCH, 0.0)), Entry(job("chat", CHAT, now - 0.1))], now=now, places=32)
+    assert (made.reasons["old"] is Reason.AGED) == open_
+
+
+def test_who_runs_in_the_aged_lane_stays_when_it_closes() -> None:
+    old = Entry(job("old", BATCH, 0.0), 5, 105, running=True, first_token_s=90.0)
+    assert plan([old, Entry(job("chat", CHAT, 99.9))], now=100.0, places=32).reasons["old"] is Reason.AGED
 
 
 def test_priority_follows_the_callers_numbers_and_fcfs_does_not() -> None:

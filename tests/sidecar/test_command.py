@@ -110,5 +110,5 @@ async def test_what_was_learned_is_kept_and_used_by_the_next_start(tmp_path):
                 process.send_signal(signal.SIGTERM)
                 code, errors = await ended(process)
                 assert (code, "xylophone" in errors) == (0, False)
-    (saved,) = (tmp_path / "state").iterdir()
-    assert b"xylo" not in saved.read_bytes()
+    for saved in (tmp_path / "state").iterdir():
+        assert b"xylo" not in saved.read_bytes()

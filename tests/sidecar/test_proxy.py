@@ -95,6 +95,21 @@ async def test_the_routers_facts_reach_the_engine_in_absolute_times():
         assert INTAKE_HEADER not in {name.lower() for name in s.engine.headers[0]}
 
 
+async def test_a_programs_calls_say_what_its_later_stages_took_in_programs_before():
+    def call(program, stage, *, last):
+        intake = Intake(slo_class="agent", program=program, stage=stage, deadline_s=10.0 * (stage + 1), final=last)
+        return {INTAKE_HEADER: encode_intake(intake)}
+
+    async with sidecar() as s:
+        for stage, last in enumerate((False, True)):
+            await s.post(CHAT, **call("first", stage, last=last))
+            assert s.facts().later_output_tokens is None
+        assert await s.metric("tempo_sidecar_history_graphs") == 1
+        await s.post(CHAT, **call("second", 0, last=False))
+        assert s.facts().later_output_tokens == pytest.approx(5, rel=0.2)
+        assert s.facts().later_prompt_tokens > 0
+
+
 async def test_a_late_programs_facts_are_still_well_formed():
     intake = Intake(slo_class="agent", deadline_s=-3.0, program="p")
     async with sidecar() as s:
@@ -260,6 +275,19 @@ async def test_other_paths_pass_with_method_query_headers_and_body(method):
 async def test_the_engines_metrics_are_beside_our_own():
     async with sidecar() as s, s.client.get(f"{s.url}/engine/metrics") as answer:
         assert "vllm:num_requests_running" in await answer.text()
+
+
+async def test_the_engines_health_can_be_asked_however_full_or_far_gone_the_sidecar_is():
+    engine = FakeEngine(hold=asyncio.Event())
+    async with sidecar(engine, max_in_flight=1) as s:
+        first = asyncio.create_task(s.post(CHAT))
+        await eventually(lambda: engine.bodies)
+        async with s.client.get(f"{s.url}/engine/health") as answer:
+            assert answer.status == 200
+        engine.hold.set()
+        await first
+    async with sidecar(FakeEngine(healthy=False)) as s, s.client.get(f"{s.url}/engine/health") as answer:
+        assert answer.status == 503
 
 
 async def test_one_request_too_many_is_told_to_come_back():

@@ -3,6 +3,7 @@
 import importlib.util
 import random
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from tempo_sim.batch import Live
 from tempo_sim.engine import Replica
 from tempo_sim.kv import Holding
 from tempo_sim.profiles import EngineProfile
+from tempo_vllm.pools import STAND_IN
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 
@@ -27,6 +29,10 @@ def displacing(snapshot, _):
     """By name; whoever is better takes the place of whoever is worse."""
     order = sorted(snapshot.entries, key=lambda entry: entry.job.id)
     return plan(snapshot, order, preempt=[entry.job.id for entry in order[snapshot.max_running :] if entry.running])
+
+
+def tenant(name):
+    return "abc"[int(name[1:]) % 3]
 
 
 def traffic(seed):
@@ -47,7 +53,7 @@ def simulated(requests, policy, blocks):
     for name, at_s, prompt, output in requests:
         while engine.busy and engine.now_s < at_s:
             engine.advance(at_s)
-        job = Job(name, SLO, arrival_s=at_s, prompt_tokens=prompt, max_tokens=output)
+        job = Job(name, SLO, arrival_s=at_s, prompt_tokens=prompt, max_tokens=output, tenant=tenant(name))
         lives.append(Live(job, output, Holding(name, ())))
         engine.submit(lives[-1], at_s)
     while engine.busy:
@@ -71,11 +77,12 @@ def vllms(tmp_path_factory):
         scheduler = virtual.make_scheduler(virtual.SCHEDULERS["tempo"], model, **sizes)
         engine = virtual.VirtualEngine(scheduler, cost=lambda *_: STEP_S, now_s=START_S)
         scheduler.tempo.policies = {"tempo": policy}
+        scheduler.tempo.pools.pool = replace(STAND_IN, settings=Settings(fairness=1.0))  # so that tenants are counted
         for name, at_s, prompt, output in requests:
             while scheduler.has_requests() and engine.now_s < at_s:
                 engine.step()
             engine.now_s = max(engine.now_s, at_s)
-            engine.add(virtual.make_request(name, prompt, output, arrival_s=at_s))
+            engine.add(virtual.make_request(name, prompt, output, arrival_s=at_s, tempo_tenant=tenant(name)))
         engine.run()
         planned = scheduler.tempo.status()["preemptions"]
         scheduler.shutdown()
@@ -85,7 +92,9 @@ def vllms(tmp_path_factory):
 
 
 @pytest.mark.parametrize("blocks", [2000, SCARCE], ids=["ample memory", "scarce memory"])
-@pytest.mark.parametrize("policy", [POLICIES["fcfs"], by_name, displacing], ids=["fcfs", "by name", "displacing"])
+@pytest.mark.parametrize(
+    "policy", [POLICIES["fcfs"], POLICIES["vtc"], by_name, displacing], ids=["fcfs", "vtc", "by name", "displacing"]
+)
 def test_every_answer_begins_and_ends_when_it_does_under_vllm(vllms, policy, blocks):
     for seed in range(2):
         requests = traffic(seed)

@@ -55,7 +55,8 @@ def test_a_comparison_prints_tables_and_writes_rows_and_a_report(tmp_path):
         *("decay", "goodput_tokens_per_s", "goodput_requests_per_s", "tokens_per_s", "duration_s", "replicas"),
     }
     report = (tmp_path / "out" / "report.html").read_text()
-    assert report.count("data:image/svg+xml;base64,") == 2
+    assert report.count("data:image/svg+xml;base64,") == 3
+    assert "Over time" in report
     assert "Load 2" in report
 
 
@@ -88,7 +89,7 @@ def test_a_report_of_several_loads_and_replicas_mixes_neither(tmp_path):
     result = ran(*SMALL, "--replicas", "1,2", "--policy", "fcfs", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     report = (tmp_path / "report.html").read_text()
-    assert report.count("data:image/svg+xml;base64,") == 4, "two pictures for each load"
+    assert report.count("data:image/svg+xml;base64,") == 5, "two pictures for each load, and one of a run"
     for load, rate in (("1", "0.50"), ("2", "1.00")):
         for replicas in (1, 2):
             assert f"Load {load}, {rate} units/s, replicas {replicas}" in report
@@ -102,13 +103,26 @@ def test_with_hard_gain_only_what_is_on_time_counts(tmp_path):
     assert all(row["service_gain"] == pytest.approx(row["goodput_gain"], rel=1e-6) for row in rows)
 
 
+def test_the_papers_mix_can_arrive_as_a_trace_did(files):
+    short = [*SMALL[:4], "--seconds", "8", "--seeds", "1", "--loads", "1", "--policy", "fcfs"]
+    result = ran(*short, "--arrivals", files / "trace.jsonl", "--out", files / "out")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((files / "out" / "summary.json").read_bytes())
+    assert {row["trace"] for row in rows} == {"paper, arrivals of trace.jsonl"}
+    refused = ran("--workload", files / "trace.jsonl", "--arrivals", files / "trace.jsonl")
+    assert refused.exit_code == 1
+    assert "--arrivals is for the paper's mix" in refused.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--policy", "magic"], "'magic' is not a policy; there are fcfs"),
+        (["--scenario", "flood"], "'flood' is not a scenario; there are none, lengths-half"),
         (["--loads", "much"], "'much' is not a list of numbers such as 0.5,1.5"),
         (["--replicas", "1..x"], "'1..x' is not a list of integers such as 1,2,4 or 1..8"),
         (["--workload", "nowhere.csv"], "nowhere.csv"),
+        (["--arrivals", "nowhere.csv"], "nowhere.csv: can't be opened"),
         (["-f", "nowhere.yaml"], "nowhere.yaml: can't be read"),
         (["--profile", "abacus"], "'abacus' is not one of"),
     ],

@@ -1,13 +1,13 @@
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from tempo_sim.capacity import capacity_per_s
-from tempo_sim.cli import _trace
-from tempo_sim.paper_workload import PaperSpec, paper_classes, paper_workload
+from tempo_sim.contenders import ORACLE
+from tempo_sim.paper_workload import paper_classes
 from tempo_sim.profiles import CPU_SMOLLM2_135M, LLAMA_8B_H100
-from tempo_sim.sweep import GRAPHS, ORACLE, Sweep, capacity, run
+from tempo_sim.sources import paper
+from tempo_sim.sweep import Sweep, capacity, run
 from tempo_sim.workload import SimCall, SimUnit
 
 
@@ -25,6 +25,15 @@ def test_capacity_is_what_a_full_engine_serves():
     assert found == pytest.approx(expected, rel=0.15)
 
 
+def test_what_clients_do_between_two_calls_takes_nothing_from_capacity():
+    def programs(delay_s: float) -> list[SimUnit]:
+        stages = ((SimCall(100, 50, 100),), (SimCall(100, 50, 100, delay_s),))
+        return [SimUnit(str(i), "agent", 0.0, stages) for i in range(60)]
+
+    busy, resting = (capacity_per_s(programs(s), paper_classes(), CPU_SMOLLM2_135M) for s in (0.0, 500.0))
+    assert busy == resting
+
+
 def test_a_straggler_at_the_end_does_not_count():
     even = chats(100.0, 4.0, 1)
     straggler = SimUnit("long", "tool", 0.0, ((SimCall(10, 900, 1000),),))
@@ -34,7 +43,12 @@ def test_a_straggler_at_the_end_does_not_count():
 
 @pytest.fixture
 def sweep() -> Sweep:
-    options = {"policies": ("fcfs", "tempo", GRAPHS, ORACLE), "loads": (0.5, 1.5), "seconds": 5.0, "seeds": (1, 2)}
+    options = {
+        "policies": ("fcfs", "tempo", "tempo-no-graphs", ORACLE),
+        "loads": (0.5, 1.5),
+        "seconds": 5.0,
+        "seeds": (1, 2),
+    }
     return Sweep(chats, "chats", paper_classes(), CPU_SMOLLM2_135M, **options)
 
 
@@ -76,24 +90,12 @@ def test_a_given_rate_is_the_capacity():
     assert capacity(Sweep(chats, "c", paper_classes(), CPU_SMOLLM2_135M, rate_per_s=3.0)) == 3.0
 
 
-def test_a_trace_starts_elsewhere_for_each_seed_and_keeps_its_rate():
-    source = partial(_trace, tuple(chats(1.0, 1000.0, 0)))
-    first, second = (source(2.0, 100.0, seed) for seed in (1, 2))
-    assert first[0].id != second[0].id
-    assert len(first) == pytest.approx(200, abs=2)
-    assert max(unit.at_s for unit in first) < 100.0
-
-
 def test_under_the_papers_overload_tempo_keeps_more_promises_and_earns_more_than_arrival_order():
     """A short look at what `make bench-paper` measures in full."""
     engine = replace(LLAMA_8B_H100, max_places=32)
-    sweep = Sweep(_paper, "paper", paper_classes(), engine, ("sarathi", "tempo"), (1.5,), 180.0, (1,))
+    sweep = Sweep(paper(), "paper", paper_classes(), engine, ("sarathi", "tempo"), (1.5,), 180.0, (1,))
     made = [row for rows in run(sweep, capacity(sweep), jobs=2) for row in rows if row["slo_class"] == "all"]
     found = {row["policy"]: row for row in made}
     assert found["tempo"]["service_gain"] > found["sarathi"]["service_gain"]
     assert found["tempo"]["goodput_gain"] > 1.5 * found["sarathi"]["goodput_gain"]
     assert found["tempo"]["attainment"] > 1.5 * found["sarathi"]["attainment"]
-
-
-def _paper(rate_per_s: float, seconds: float, seed: int) -> list[SimUnit]:
-    return paper_workload(PaperSpec(rate_per_s, seconds, seed))

@@ -39,6 +39,10 @@ def test_by_default_programs_are_collective(counted):
     assert counted(PROGRAMS) == {"agent": 40}
 
 
+def test_what_is_left_of_a_session_is_a_program_even_if_it_is_one_call(counted):
+    assert counted("".join(PROGRAMS.splitlines(keepends=True)[:2])) == {"agent": 1}
+
+
 def test_the_default_follows_the_patterns_of_the_classes_at_hand(counted):
     mine = classes(fast=Pattern.LATENCY, job=Pattern.COLLECTIVE, night=Pattern.BEST_EFFORT)
     assert set(counted(ROWS, classes=mine)) == {"fast", "night"}

@@ -1,11 +1,14 @@
 """The public traces themselves, where they lie beside the project or where TEMPO_TRACES says."""
 
+import json
 import os
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+from click.testing import CliRunner
 
+from tempo_sim.cli import simulate
 from tempo_sim.traces import Options, at_rate, cut, read_trace
 
 FOLDER = Path(os.environ.get("TEMPO_TRACES") or Path(__file__).parents[2] / ".." / "shared" / "traces")
@@ -43,6 +46,30 @@ def test_agent_loops_become_one_program_a_session():
     assert len(units) == 45
     assert sum(len(unit.calls) for unit in units) == 1_148
     assert {unit.slo_class for unit in units} == {"agent"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "classes"),
+    [
+        (["azure2023/AzureLLMInferenceTrace_conv.csv"], {"chat", "tool"}),
+        (["agents/calls.csv"], {"agent"}),
+        (["claude-code/requests.csv.gz", "--prompt-scale", "0.0625", "--idle", "30"], {"agent"}),
+    ],
+)
+def test_each_can_be_simulated_without_a_manifest(arguments, classes, tmp_path):
+    name, *options = arguments
+    short = ["--rate", "1", "--loads", "1", "--seconds", "8", "--seeds", "1", "--policy", "fcfs", "--jobs", "1"]
+    result = CliRunner().invoke(simulate, ["--workload", str(trace(name)), *options, *short, "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "summary.json").read_bytes())
+    assert {row["slo_class"] for row in rows} == classes | {"all"}
+    assert {row["trace"].split(",")[0] for row in rows} == {Path(name).name}
+
+
+def test_a_coding_agents_prompts_have_to_be_shortened_for_this_engine():
+    result = CliRunner().invoke(simulate, ["--workload", str(trace("claude-code/requests.csv.gz"))])
+    assert result.exit_code == 1
+    assert "tokens where 450560 fit; shorten all prompts (--prompt-scale" in result.output
 
 
 def test_a_window_of_a_trace_at_another_rate_is_a_workload():

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import replace
 from math import nan
 
-from tempo_core.policies.fairness import INPUT_WEIGHT, OUTPUT_WEIGHT
 from tempo_core.slo import Objectives, Pattern, SLOClass
 from tempo_core.snapshot import Entry, Job, Plan, Snapshot
 from tempo_core.steptime import StepTime
+from tempo_core.tenants import INPUT_WEIGHT, OUTPUT_WEIGHT
 
 CHAT = SLOClass("chat", Pattern.LATENCY, Objectives(ttft_s=1.0, tbt_s=0.1))
 TOOL = SLOClass("tool", Pattern.DEADLINE, Objectives(ttlt_s=8.0))

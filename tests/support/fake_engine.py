@@ -22,6 +22,9 @@ class FakeEngine:
     pace_s: float = 0.0
     """Before each token."""
     prompt_tokens: int = 7
+    """Of a prompt that is text; token ids are counted."""
+    obeys: bool = True
+    """Whether answers are as long as `forced_output_tokens` asks for."""
     die_after: int | None = None
     """Cut the connection after this many tokens; 0: before the answer's head."""
     hold: asyncio.Event | None = None
@@ -84,7 +87,7 @@ class FakeEngine:
             if self.hold and not index:
                 await self.hold.wait()
         if (body.get("stream_options") or {}).get("include_usage"):
-            await response.write(event({**chunk(request.path, 0), "choices": [], "usage": self._usage(count)}))
+            await response.write(event({**chunk(request.path, 0), "choices": [], "usage": self._usage(body, count)}))
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -99,14 +102,18 @@ class FakeEngine:
         reason = "length" if count < self.tokens else "stop"
         shape = {"message": {"role": "assistant", "content": text}} if "chat" in request.path else {"text": text}
         choices = [{"index": 0, "finish_reason": reason, **shape}]
-        return web.json_response({"id": "fake", "model": MODEL, "choices": choices, "usage": self._usage(count)})
+        return web.json_response({"id": "fake", "model": MODEL, "choices": choices, "usage": self._usage(body, count)})
 
     def _count(self, body):
-        return min(self.tokens, body.get("max_completion_tokens") or body.get("max_tokens") or self.tokens)
+        tokens = self.tokens
+        if self.obeys:
+            tokens = (body.get("vllm_xargs") or {}).get("forced_output_tokens", tokens)
+        return min(tokens, body.get("max_completion_tokens") or body.get("max_tokens") or tokens)
 
-    def _usage(self, count):
-        total = self.prompt_tokens + count
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": count, "total_tokens": total}
+    def _usage(self, body, count):
+        prompt = body.get("prompt")
+        tokens = len(prompt) if isinstance(prompt, list) else self.prompt_tokens
+        return {"prompt_tokens": tokens, "completion_tokens": count, "total_tokens": tokens + count}
 
     @staticmethod
     def _die(request, response):

@@ -20,7 +20,14 @@ def record(number, rank=None, slo_class="agent"):
 
 def begin(keeper, program, stage, now_s=0.0, **more):
     """One call arrives as the router would announce it; returns its intake and the call."""
-    intake = Intake(slo_class="agent", program=program, stage=stage, deadline_s=100.0 - now_s, program_elapsed_s=now_s)
+    intake = Intake(
+        slo_class="agent",
+        program=program,
+        stage=stage,
+        deadline_s=100.0 - now_s,
+        program_elapsed_s=now_s,
+        final=more.get("final", False),
+    )
     return keeper.begin(intake, more.get("slo", AGENT), 100, now_s)
 
 
@@ -28,8 +35,7 @@ def run_program(keeper, program, outputs):
     """One call after the other, each a second long, and the end; returns the intakes."""
     intakes = []
     for stage, output in enumerate(outputs):
-        intake, call = begin(keeper, program, stage, float(stage))
+        intake, call = begin(keeper, program, stage, float(stage), final=stage == len(outputs) - 1)
         intakes.append(intake)
         keeper.end(call, Outcome("agent", 100, output, nan, nan, 1.0, 0.0, attained=True), stage + 1.0)
-    keeper.finish(program, float(len(outputs)))
     return intakes

@@ -54,6 +54,7 @@ class Engine:
             max_num_seqs=4,
             max_num_batched_tokens=128,
             scheduler_cls=f"tempo_vllm.scheduler.Tempo{'Async' if pipelined else ''}Scheduler",
+            logits_processors=["tempo_vllm.forced_lengths:ForcedLengths"],
         )
         self._engine = LLMEngine.from_engine_args(args)
         self.scheduler = self._engine.engine_core.engine_core.scheduler
@@ -66,7 +67,8 @@ class Engine:
         self.last_step: dict[str, int] = {}
 
     def add(self, name: str, prompt: str, output: int, **xargs: Any) -> None:
-        params = SamplingParams(max_tokens=output, ignore_eos=True, temperature=0.0, extra_args=xargs or None)
+        free = "forced_output_tokens" not in xargs
+        params = SamplingParams(max_tokens=output, ignore_eos=free, temperature=0.0, extra_args=xargs or None)
         self._engine.add_request(name, {"prompt": prompt}, params, arrival_time=self.clock())
 
     def step(self) -> None:
@@ -121,6 +123,24 @@ def preempting(engine: Engine) -> dict[str, Any]:
     }
 
 
+def forcing(engine: Engine) -> dict[str, Any]:
+    """Requests that lose their places all the time, of which all but one are told how long to be."""
+    engine.scheduler.tempo.policies = {"tempo": in_turns(15)}
+    lengths = {f"r{tokens}": tokens for tokens in (1, 2, 3, 20, 33, 47, 59, 60)}
+    for name, tokens in lengths.items():
+        engine.add(name, f"{name} is a number; " * (1 + tokens % 9), 60, forced_output_tokens=tokens)
+    engine.add("free", "as long as it likes", 40)
+    capped = {request.max_tokens for request in engine.scheduler.requests.values()}
+    engine.run()
+    return {
+        "wanted": lengths,
+        "lengths": {name: len(tokens) for name, tokens in engine.tokens.items()},
+        "stopped": {name: tokens.index(2) + 1 for name, tokens in engine.tokens.items() if 2 in tokens},
+        "scheduler_saw": sorted(capped),
+        "preemptions": engine.scheduler.tempo.status()["preemptions"],
+    }
+
+
 def in_turns(most: int) -> Callable[[Snapshot, float], Plan]:
     """A policy that gives every place to somebody else in each pass, `most` times."""
     passes = iter(range(most))
@@ -137,7 +157,8 @@ def in_turns(most: int) -> Callable[[Snapshot, float], Plan]:
 def main(model: str, pool: str, scenario: str, *mode: str) -> None:
     os.environ["TEMPO_CONFIG_FILE"] = pool
     engine = Engine(model, pipelined="async" in mode)
-    result = {"overtaking": overtaking, "preempting": preempting}[scenario](engine)
+    scenarios = {"overtaking": overtaking, "preempting": preempting, "forcing": forcing}
+    result = scenarios[scenario](engine)
     sys.stdout.write(json.dumps(result) + "\n")
 
 

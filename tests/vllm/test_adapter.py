@@ -1,10 +1,13 @@
+from dataclasses import replace
 from math import isnan
+from types import SimpleNamespace
 
 import pytest
 
 from support.fake_request import FakeRequest
 from support.policies import plan
 from support.pools import write_pool
+from tempo_core.snapshot import Settings
 from tempo_core.steptime import StepTime
 from tempo_vllm.adapter import Adapter
 from tempo_vllm.pools import PoolFile
@@ -91,7 +94,7 @@ def test_what_has_ended_is_forgotten_whole(adapter):
     adapter.tokens_came({"r": request})
     adapter.finished(["r", "never heard of"])
     assert len(adapter) == 0
-    assert not any((adapter._resting, adapter._first_token_s, adapter._no_token_yet))
+    assert not any((adapter._resting, adapter._first_token_s, adapter._no_token_yet, adapter._requests))
 
 
 def test_a_request_that_ended_before_its_first_token_is_not_stamped_later(adapter):
@@ -141,3 +144,39 @@ def test_steps_between_passes_do_not_ask_the_policy(adapter):
     adapter.plan([FakeRequest()], [], 4, 512)
     adapter.plan([FakeRequest()], [], 4, 512)
     assert [adapter.pass_due() for _ in range(20)] == [False] * 19 + [True]
+
+
+def fair(adapter, fairness=0.5):
+    adapter.pools.pool = replace(adapter.pools.pool, settings=Settings(fairness=fairness))
+
+
+def of_tenant(name, **facts):
+    """A request of the tenant that its name begins with."""
+    return FakeRequest(name, sampling_params=SimpleNamespace(extra_args={"tempo_tenant": name[0]}), **facts)
+
+
+def counters(adapter, running=(), waiting=()):
+    adapter.plan(running, waiting, 4, 512)
+    return adapter.seen[-1].served
+
+
+def test_fairness_counts_what_each_tenant_was_computed_live_or_ended(adapter):
+    fair(adapter)
+    live = of_tenant("a1", num_computed_tokens=53, num_output_tokens=4)
+    done = of_tenant("b1", num_computed_tokens=60, num_output_tokens=10)
+    aborted = of_tenant("b2")
+    for request in (live, done, aborted):
+        adapter.arrived(request)
+    assert counters(adapter, running=[live, done], waiting=[aborted]) == {"a": 58.0, "b": 70.0}
+    done.num_output_tokens = 11
+    adapter.finished(["b1", "b2", "never heard of"])
+    assert counters(adapter, running=[live], waiting=[of_tenant("b3")]) == {"a": 58.0, "b": 72.0}
+
+
+def test_without_fairness_tenants_are_not_counted(adapter):
+    fair(adapter, 0.0)
+    live = [of_tenant(name, num_computed_tokens=50) for name in ("a1", "b1")]
+    assert counters(adapter, running=live) == {}
+    adapter.finished(["b1"])
+    fair(adapter)
+    assert counters(adapter, running=[live[0], of_tenant("b2")]) == {"a": 50.0, "b": 50.0}

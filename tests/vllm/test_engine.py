@@ -43,3 +43,14 @@ def test_a_request_that_is_preempted_again_and_again_returns_exactly_the_tokens_
     assert len({tuple(tokens) for tokens in result["alone"].values()}) > 1, (
         "the model says the same whatever it is asked"
     )
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_forced_answer_ends_with_the_token_that_it_is_told_to_and_the_scheduler_sees_only_the_cap(tmp_path, mode):
+    result = run(tmp_path, "forcing", mode, frame_steps=4)
+    free = result["lengths"].pop("free")
+    assert result["lengths"] == result["wanted"]
+    assert result["stopped"].items() >= result["wanted"].items(), "an end token came too early, or none at the end"
+    assert result["scheduler_saw"] == [40, 60]
+    assert result["preemptions"] >= 10
+    assert free == 40

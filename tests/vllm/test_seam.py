@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,6 +46,15 @@ def source(virtual):
 @pytest.mark.parametrize("name", SEAM)
 def test_the_scheduler_has(scheduler, name):
     assert hasattr(scheduler, name), f"Scheduler.{name} moved"
+
+
+@pytest.mark.parametrize(("asynchronous", "name"), [(True, "TempoAsyncScheduler"), (False, "TempoScheduler")])
+def test_one_name_becomes_the_scheduler_that_the_engine_s_settings_ask_for(monkeypatch, asynchronous, name):
+    from tempo_vllm import scheduler as module
+
+    settings = SimpleNamespace(scheduler_config=SimpleNamespace(async_scheduling=asynchronous))
+    monkeypatch.setattr(module, name, lambda config, **rest: (name, config, rest))
+    assert module.Tempo(vllm_config=settings, block_size=16) == (name, settings, {"block_size": 16})
 
 
 @pytest.mark.parametrize("name", ["deferred_waiting", "max_num_active_reqs", "requires_kv_delivery"])

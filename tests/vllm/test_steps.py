@@ -82,7 +82,7 @@ def test_steps_that_computed_nothing_or_never_ended_teach_nothing_and_take_no_ro
     meter.began(idle, 0.0, StepLoad(0, 0, 0))
     meter.ended(idle, 9.0)
     meter.ended(object(), 10.0)
-    assert meter.model is before
+    assert meter.model == before
     assert len(meter._in_flight) <= 64
 
 

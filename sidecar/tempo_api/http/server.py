@@ -19,7 +19,7 @@ from tempo_api.wire import DROPPED_HEADER
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/engine/health", "/engine/metrics"})
 """Paths that are always answered, however full or far gone the server is."""
 
 
@@ -31,7 +31,7 @@ class Lifecycle:
         self.draining = False
         self.idle = asyncio.Event()
         self.idle.set()
-        self._max_in_flight = max_in_flight
+        self.max_in_flight = max_in_flight
 
     def enter(self) -> None:
         """Count a request in.
@@ -42,7 +42,7 @@ class Lifecycle:
         """
         if self.draining:
             raise APIError(Ending.SHUTTING_DOWN, "The server is shutting down.", retry_after_s=1.0)
-        if self.in_flight >= self._max_in_flight:
+        if self.in_flight >= self.max_in_flight:
             message = f"The server has {self.in_flight} requests in flight, as many as it takes."
             raise APIError(Ending.SATURATED, message, retry_after_s=1.0)
         self.in_flight += 1

@@ -14,9 +14,9 @@ will still cost.
 =============  ========================================================================================
 """
 
-from tempo_core.graphs.forecast import Forecast
+from tempo_core.graphs.forecast import Forecast, forecast
 from tempo_core.graphs.graph import Graph, GraphError, Stage
 from tempo_core.graphs.library import GraphLibrary, Matches, Record
 from tempo_core.graphs.patterns import PatternGraphs
 
-__all__ = ["Forecast", "Graph", "GraphError", "GraphLibrary", "Matches", "PatternGraphs", "Record", "Stage"]
+__all__ = ["Forecast", "Graph", "GraphError", "GraphLibrary", "Matches", "PatternGraphs", "Record", "Stage", "forecast"]

@@ -1,8 +1,9 @@
 """What the graphs that match a running program say of it: its sub-deadline, and the work that is left.
 
-The paper gives stage s the share `phi(s) = t_through_s / t_total` of the program's time, stage s included. Here a
-share is taken each time that a stage begins, of what is left then: what earlier stages saved goes to all those to come,
-and as long as none saves or overdraws anything the outcome is phi(s) to the letter.
+A class that gives each stage its own time has said when each is due. Of one time for the whole program, the paper
+gives stage s the share `phi(s) = t_through_s / t_total`, stage s included. Here a share is taken each time that a stage
+begins, of what is left then: what earlier stages saved goes to all those to come, and as long as none saves or
+overdraws anything the outcome is phi(s) to the letter.
 
 A stage's time is that of its longest call, in output tokens, at the pace that calls lately had, and the time of the
 tools before it is as it was measured. How long stages took is not kept: that depends on the load of the day, and on
@@ -15,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from tempo_core.graphs.library import Floats, Matches
+from tempo_core.graphs.library import Matches
 from tempo_core.programs import Call
 from tempo_core.slo import SLOClass
 
@@ -28,6 +29,8 @@ class Forecast:
 
     due_s: float
     """Absolute sub-deadline of the stage."""
+    latest_s: float
+    """When the stage must end, absolute, for the program to be in time if the later stages go at their usual pace."""
     phi: float = 1.0
     """The share of the program's time, from its arrival to its expected deadline, that is over then; in (0, 1]."""
     stages_left: float = 0.0
@@ -39,7 +42,7 @@ class Forecast:
 
 def unmatched(call: Call) -> Forecast:
     """The class's own rule."""
-    return Forecast(call.deadline_s)
+    return Forecast(call.deadline_s, call.deadline_s)
 
 
 def forecast(matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: float, not_before_s: float) -> Forecast:
@@ -55,11 +58,12 @@ def forecast(matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: 
 
     """
     due_s, phi = call.deadline_s, 1.0
-    if isfinite(slo.deadline_s()):
+    if isfinite(slo.objectives.end_to_end_s) and not isfinite(slo.objectives.per_stage_s):
         due_s, phi = _sub_deadline(matches, call, slo, pace_s, now_s, not_before_s)
     weight = matches.weight
     return Forecast(
         due_s=due_s,
+        latest_s=max(_latest_s(matches, call, slo, pace_s), due_s),
         phi=phi,
         stages_left=float(weight @ matches.stages) - call.stage - 1.0,
         prompt_tokens_left=float(weight @ matches.prompt_after),
@@ -68,22 +72,23 @@ def forecast(matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: 
     )
 
 
+def _latest_s(matches: Matches, call: Call, slo: SLOClass, pace_s: float) -> float:
+    """The program's deadline, less what the later stages take."""
+    stages, later_s = matches.stages, pace_s * matches.work_after + matches.tool_after_s
+    granted_s = np.minimum(slo.objectives.end_to_end_s, slo.objectives.per_stage_s * stages)
+    ends_s = np.maximum(call.program_arrival_s + granted_s, call.deadline_s)
+    return float(matches.weight @ (ends_s - later_s))
+
+
 def _sub_deadline(
     matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: float, not_before_s: float
 ) -> tuple[float, float]:
-    """The stage's sub-deadline and its share of the program's time, each the mean over the matches."""
-    objectives, arrival_s = slo.objectives, call.program_arrival_s
-    granted_s = np.minimum(objectives.end_to_end_s, objectives.per_stage_s * matches.stages)
-    ends_s = np.maximum(arrival_s + granted_s, call.deadline_s)
+    """The stage's sub-deadline and its share of the program's time, by the mean over the matches."""
+    arrival_s = call.program_arrival_s
+    end_s = max(arrival_s + slo.objectives.end_to_end_s, call.deadline_s)
     stage_s = pace_s * matches.work
     share = stage_s / (stage_s + pace_s * matches.work_after + matches.tool_after_s)
-    dues_s = np.minimum(now_s, ends_s) + share * np.maximum(ends_s - now_s, 0.0)
-    end_s = _mean(ends_s, matches.weight)
-    due_s = min(max(_mean(dues_s, matches.weight), not_before_s), end_s)
+    due_s = min(now_s, end_s) + float(matches.weight @ share) * max(end_s - now_s, 0.0)
+    due_s = min(max(due_s, not_before_s), end_s)
     phi = (due_s - arrival_s) / (end_s - arrival_s) if end_s > arrival_s else 1.0
     return due_s, min(max(phi, _LEAST_SHARE), 1.0)
-
-
-def _mean(values: Floats, weight: Floats) -> float:
-    """Rounding must not take a mean beyond what it is the mean of, or a deadline would be passed by it."""
-    return float(np.clip(weight @ values, values.min(), values.max()))

@@ -22,7 +22,8 @@ _FIRST_PACE: Final = (3.0, 100.0)
 class PatternGraphs:
     """The running programs, and the graphs of those that ended. Times are absolute, seconds since the epoch.
 
-    Every `begin` is owed an `end`. Programs end by `finish`, or by `expire` once they have been idle.
+    Every `begin` is owed an `end`. Programs end with the last call in flight after one that was said to be final, or
+    by `expire` once they have been idle.
 
     Args:
         capacity: graphs kept of each class.
@@ -54,7 +55,7 @@ class PatternGraphs:
         """Seconds an output token that calls have lately taken, their wait included."""
         return self._paced_s / self._paced_tokens
 
-    def begin(self, call: Call, slo: SLOClass, prompt_tokens: int, now_s: float) -> Forecast:
+    def begin(self, call: Call, slo: SLOClass, prompt_tokens: int, now_s: float, *, final: bool = False) -> Forecast:
         """A call arrives; returns the forecast made when the first call of its stage arrived.
 
         Args:
@@ -62,6 +63,7 @@ class PatternGraphs:
             slo: its collective class; the first call's stays the program's.
             prompt_tokens: may be an estimate.
             now_s: when it arrived.
+            final: no call follows once those in flight have ended.
 
         """
         program = self._programs.setdefault(call.program, RunningProgram(slo))
@@ -75,18 +77,25 @@ class PatternGraphs:
         else:
             known.begin(prompt_tokens)
         program.live += 1
+        program.final = program.final or final
         self._touch(call.program, program, now_s)
         return known.forecast
 
-    def end(self, call: Call, outcome: Outcome, now_s: float) -> None:
-        """A call ended. One that brought no token does not count, nor one whose program was finished before it."""
+    def end(self, call: Call, outcome: Outcome, now_s: float) -> Record | None:
+        """A call ended; returns what is to be stored, if that ended its program and it taught anything.
+
+        One that brought no token does not count, nor one whose program was finished before it.
+        """
         program = self._programs.get(call.program)
         if program is None:
-            return
+            return None
         program.live -= 1
         self._touch(call.program, program, now_s)
-        if not outcome.output_tokens:
-            return
+        if outcome.output_tokens:
+            self._learn(program, call, outcome, now_s)
+        return self.finish(call.program, now_s) if program.final and not program.live else None
+
+    def _learn(self, program: RunningProgram, call: Call, outcome: Outcome, now_s: float) -> None:
         program.ended_s = now_s
         self._paced_s = _PACE_MEMORY * self._paced_s + outcome.ttlt_s
         work = outcome.output_tokens + PROMPT_SHARE * outcome.prompt_tokens

@@ -62,6 +62,8 @@ class RunningProgram:
     stages: dict[int, RunningStage] = field(default_factory=dict)
     live: int = 0
     """Calls in flight."""
+    final: bool = False
+    """No call follows once these have ended."""
     touched_s: float = 0.0
     ended_s: float = nan
     """When the last answer ended."""

@@ -2,23 +2,20 @@
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Mapping
 
 from tempo_core.policies.ordered import arrival
 from tempo_core.policies.plans import make_plan
 from tempo_core.snapshot import Entry, Plan, Snapshot
-
-INPUT_WEIGHT: Final = 1.0
-OUTPUT_WEIGHT: Final = 2.0
+from tempo_core.tenants import INPUT_WEIGHT, service
 
 
 def vtc(snapshot: Snapshot, now_s: float) -> Plan:
     """The waiting tenant that has been served least goes next; who runs keeps its place.
 
     A tenant's counter grows by its prompt on admission and by each output token: `service` of all its requests, which
-    the shell keeps in `Snapshot.served`, together with the lift that keeps idle time from being banked (`lifted`).
-    Without it a tenant's live requests count. Inside a tenant the first come goes first. Tenants weigh the same.
+    the shell keeps in `Snapshot.served` (see `TenantCounters`). Without it a tenant's live requests count. Inside a
+    tenant the first come goes first. Tenants weigh the same.
     """
     del now_s
     live: defaultdict[str, float] = defaultdict(float)
@@ -26,25 +23,6 @@ def vtc(snapshot: Snapshot, now_s: float) -> Plan:
         live[entry.job.tenant] += service(entry)
     running = sorted((entry for entry in snapshot.entries if entry.running), key=arrival)
     return make_plan(snapshot, [*running, *_taking_turns(snapshot, {**live, **snapshot.served})])
-
-
-def service(entry: Entry) -> float:
-    """What a live request has added to its tenant's counter."""
-    admitted = entry.running or entry.generated > 0
-    return admitted * INPUT_WEIGHT * entry.job.prompt_tokens + OUTPUT_WEIGHT * entry.generated
-
-
-def lifted(served: Mapping[str, float], tenant: str, queued: Collection[str]) -> float:
-    """The counter with which a tenant that had nothing queued joins: no less than the least of those that have.
-
-    Args:
-        served: the counters.
-        tenant: who queues a request.
-        queued: the tenants that have requests queued.
-
-    """
-    own = served.get(tenant, 0.0)
-    return max(own, min((served.get(other, 0.0) for other in queued if other != tenant), default=own))
 
 
 def _taking_turns(snapshot: Snapshot, counters: Mapping[str, float]) -> list[Entry]:

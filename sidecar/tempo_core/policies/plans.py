@@ -59,9 +59,9 @@ def displaced(rank: Sequence[Entry], places: int) -> list[Entry]:
 
 def expected_tokens(snapshot: Snapshot) -> Floats:
     """Output tokens that each entry of a snapshot with at least one is expected still to need, shape (n,)."""
-    facts, grid = table(snapshot.entries)
+    facts, curves = table(snapshot.entries)
     generated = np.array([entry.generated for entry in snapshot.entries], dtype=np.float64)
-    _, mean = remaining(grid, generated, snapshot.settings.length_quantile)
+    _, mean = remaining(curves, generated, snapshot.settings.length_quantile)
     to_come: Floats = np.minimum(mean, np.maximum(facts["max_tokens"] - generated, 1.0))
     return to_come
 

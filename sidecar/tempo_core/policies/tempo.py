@@ -3,6 +3,7 @@
 1. *Outlook.* For every request: expected gain, engine time, slack, whether its target can still be met, and what it
    loses (gain, and the promise) behind all the work at hand.
 2. *Rank.* The aged lane first, then by that loss for each second of engine time; by least slack, where there is none.
+   Where the pool asks for fairness, mixed with how much more its tenant has been served than others.
 3. *Batch.* A step serves the streams that are on time at their pace, which limits places and prefill.
 4. *Preempt.* Only where a request would lose its promise by waiting for the next place, and that is more than its
    victim loses behind all the work at hand, the recompute and a margin included.
@@ -17,6 +18,7 @@ import numpy as np
 
 from tempo_core.density import Indices, Outlook, outlook
 from tempo_core.snapshot import Plan, Reason, Settings, Snapshot
+from tempo_core.tenants import OUTPUT_WEIGHT
 
 
 def tempo(snapshot: Snapshot, now_s: float) -> Plan:
@@ -25,7 +27,7 @@ def tempo(snapshot: Snapshot, now_s: float) -> Plan:
         return Plan((), (), snapshot.max_step_tokens, snapshot.max_running, {})
     view = outlook(snapshot, now_s)
     aged = _aged_lane(snapshot, view, now_s)
-    rank = _rank(view, aged)
+    rank = _rank(snapshot, view, aged)
     places, budget = _batch(snapshot, view)
     ids = [entry.job.id for entry in snapshot.entries]
     return Plan(
@@ -42,21 +44,42 @@ def _aged_lane(snapshot: Snapshot, view: Outlook, now_s: float) -> list[int]:
 
     The lane belongs to the oldest requests that are past the pool's patience and can't be on time any more, whether
     they run or wait. Nothing can enter it before one that waits in it, and who runs in it is not preempted, so whoever
-    is next in line waits for one service time a place.
+    is next in line waits for one service time a place. A share of less than one place is one place that opens for this
+    share of the time, once in each span of patience; whoever runs then stays.
     """
     settings = snapshot.settings
-    places = max(1, int(snapshot.max_running * settings.aged_share))
+    share = snapshot.max_running * settings.aged_share
     past = np.flatnonzero((now_s - view.arrival > settings.patience_s) & ~view.attainable)
-    oldest: list[int] = past[np.argsort(view.arrival[past], kind="stable")[:places]].tolist()
-    return oldest
+    oldest = past[np.argsort(view.arrival[past], kind="stable")[: max(1, int(share))]]
+    if now_s % settings.patience_s >= share * settings.patience_s:
+        oldest = oldest[view.running[oldest]]
+    lane: list[int] = oldest.tolist()
+    return lane
 
 
-def _rank(view: Outlook, aged: list[int]) -> Indices:
+def _rank(snapshot: Snapshot, view: Outlook, aged: list[int]) -> Indices:
     """Indices of all entries, those that deserve service most first; by slack, where nothing is lost by waiting."""
     loss = view.loss_density.copy()
     loss[aged] = np.inf
     order: Indices = np.lexsort((view.arrival, view.slack_s, -loss))
-    return order
+    return _mixed(snapshot, view, aged, order) if snapshot.settings.fairness and snapshot.served else order
+
+
+def _mixed(snapshot: Snapshot, view: Outlook, aged: list[int], order: Indices) -> Indices:
+    """The order, mixed with the lead of each request's tenant over the least served; the aged lane stays as it is.
+
+    Both are counted in batches, one of which is half of all: as many requests before it, or a lead of what the batch
+    holds, which is how far tenants come apart even where they take turns (VTC, theorem 4.4).
+    """
+    share, served = snapshot.settings.fairness, snapshot.served
+    before = np.arange(len(order), dtype=np.float64)
+    lead = np.array([served.get(entry.job.tenant, 0.0) for entry in snapshot.entries])[order]
+    lead -= lead.min()
+    behind = (1.0 - share) * before / (before + snapshot.max_running)
+    behind += share * lead / (lead + max(OUTPUT_WEIGHT * view.context_tokens, 1.0))
+    behind[: len(aged)] = -1.0
+    mixed: Indices = order[np.argsort(behind, kind="stable")]
+    return mixed
 
 
 def _decodes_first(view: Outlook, rank: Indices) -> list[int]:

@@ -143,7 +143,10 @@ def _residuals(forest: Forest, records: Records, unseen: NDArray[np.bool_]) -> d
         if len(its) < _ENOUGH:
             continue
         its = its[unseen[its].any(axis=1)][-WINDOW:]
-        raw = [known(forest.quantiles(records.rows[i], np.flatnonzero(unseen[i])).tolist()) for i in its]
+        raw = [
+            known(forest.quantiles(records.rows[i], np.flatnonzero(unseen[i])).tolist(), float(forest.tokens[-1]))
+            for i in its
+        ]
         found[name] = Residuals(records.tokens[its, None] / np.array(raw), records.truncated[its])
     return found
 

@@ -79,7 +79,7 @@ class ForestLengths:
             return Prediction(self._window.predict(query).grid, query.slo_class, query.prompt_tokens, row)
         self._served["forest"] += 1
         row[CLASS] = self._sample.codes[query.slo_class]
-        raw = np.array(known(self._forest.quantiles(row).tolist()))
+        raw = np.array(known(self._forest.quantiles(row).tolist(), float(self._forest.tokens[-1])))
         grid = capped(calibration.corrected(raw).tolist(), query.max_tokens)
         return Prediction(grid, query.slo_class, query.prompt_tokens, row, raw, self._generation)
 

@@ -88,7 +88,7 @@ class HistoryKeeper:
         return len(self._pending)
 
     def begin(self, intake: Intake, slo: SLOClass, prompt_tokens: int, now_s: float) -> tuple[Intake, Call | None]:
-        """A request arrives; returns its intake with the sub-deadline that its program's pattern gives.
+        """A request arrives; returns its intake with the sub-deadline and the later work that its pattern gives.
 
         The call, None for what is no part of a program, is owed an `end`.
         """
@@ -98,21 +98,24 @@ class HistoryKeeper:
         stage, program_s = max(intake.stage, 0), arrival_s - intake.program_elapsed_s
         granted_s = slo.deadline_s(stage) if intake.deadline_s is None else intake.deadline_s
         call = Call(intake.program, stage, program_s, arrival_s + granted_s, intake.banked_gain)
-        forecast = self.graphs.begin(call, slo, prompt_tokens, arrival_s)
+        forecast = self.graphs.begin(call, slo, prompt_tokens, arrival_s, final=intake.final)
         if not forecast.similarity:
             self.counts.unmatched += 1
             return intake, call
         self.counts.matched += 1
         due_s = forecast.due_s - arrival_s if isfinite(forecast.due_s) else None
-        return msgspec.structs.replace(intake, deadline_s=due_s), call
+        told = msgspec.structs.replace(
+            intake,
+            deadline_s=due_s,
+            latest_s=forecast.latest_s - arrival_s if isfinite(forecast.latest_s) else None,
+            later_prompt_tokens=forecast.prompt_tokens_left,
+            later_output_tokens=forecast.output_tokens_left,
+        )
+        return told, call
 
     def end(self, call: Call, outcome: Outcome, now_s: float) -> None:
-        """A call ended."""
-        self.graphs.end(call, outcome, now_s)
-
-    def finish(self, program: str, now_s: float) -> None:
-        """A program is known to have ended."""
-        record = self.graphs.finish(program, now_s)
+        """A call ended, and with it perhaps its program."""
+        record = self.graphs.end(call, outcome, now_s)
         self._keep([record] if record else [])
 
     def expire(self, now_s: float) -> None:

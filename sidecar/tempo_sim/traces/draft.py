@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from tempo_sim.workload import BLOCK_TOKENS, SimCall
 
@@ -22,6 +23,8 @@ class Options:
     """A session that does nothing for longer comes back as a program of its own, as in the router."""
     turns: bool = True
     """Whether an answer to the user ends a program, too."""
+    longest_tokens: float = inf
+    """A call that has more, prompt and answer, is refused: what the engine holds."""
     seed: int = 0
     """For arrivals where the trace has none, and for shares of classes."""
 
@@ -53,8 +56,15 @@ class Draft:
     id: str = ""
     slo_class: str | None = None
     tenant: str = ""
+    of_session: bool = False
+    """Whether it was cut from an agent's session, which may leave one call of it."""
 
     @property
     def program(self) -> bool:
-        """Whether it is more than one call."""
-        return sum(map(len, self.stages)) > 1
+        """Whether it is more than one call, or could have been."""
+        return self.of_session or sum(map(len, self.stages)) > 1
+
+    @property
+    def longest_tokens(self) -> int:
+        """Prompt and answer of its longest call."""
+        return max(call.prompt_tokens + call.output_tokens for stage in self.stages for call in stage)

@@ -88,7 +88,7 @@ def read_trace(
     if name not in FORMATS:
         raise TraceError(path, f"{name!r} is not a format; there are {', '.join(FORMATS)}")
     with open_lines(path) as lines:
-        drafts = _in_order(path, FORMATS[name].read(lines, options))
+        drafts = _in_order(path, FORMATS[name].read(lines, options), options.longest_tokens)
         units = _classified(path, drafts, classes, rule or by_pattern(classes), options.seed)
         found = list(_checked(path, cut(units, start_s, seconds)))
     if not found:
@@ -139,11 +139,14 @@ def _fields(line: str) -> frozenset[str]:
         return frozenset()
 
 
-def _in_order(path: Path, drafts: Iterable[Draft]) -> Iterator[Draft]:
+def _in_order(path: Path, drafts: Iterable[Draft], longest_tokens: float) -> Iterator[Draft]:
     last_s = 0.0
     for draft in drafts:
         if draft.at_s < last_s:
             raise TraceError(path, "arrives before the line above it; sort the file by time", line=draft.line)
+        if draft.longest_tokens > longest_tokens:
+            problem = f"has a call of {draft.longest_tokens} tokens where {longest_tokens:g} fit; shorten all prompts"
+            raise TraceError(path, f"{problem} (--prompt-scale, Options.prompt_scale)", line=draft.line)
         last_s = draft.at_s
         yield draft
 

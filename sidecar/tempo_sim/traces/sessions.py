@@ -152,7 +152,7 @@ def _drafts(sessions: Sequence[Sequence[Step]], field: str, options: Options, bu
             for stage, step in enumerate(program)
         )
         name = first.text(field)
-        yield Draft(first.line, at_s, stages, first.cells, f"{name}-{number}", tenant=name)
+        yield Draft(first.line, at_s, stages, first.cells, f"{name}-{number}", tenant=name, of_session=True)
 
 
 def _programs(steps: Sequence[Step], options: Options) -> Iterator[list[Step]]:

@@ -56,6 +56,15 @@ def test_a_call_of_a_known_pattern_gets_the_sub_deadline_of_its_stage():
     assert (keeper.counts.unmatched, keeper.counts.matched) == (2, 1)
 
 
+def test_a_call_of_a_known_pattern_says_what_its_later_stages_will_take():
+    keeper = keeper_of()
+    run_program(keeper, "a", [100, 300])
+    first, _ = begin(keeper, "b", 0)
+    assert 25.0 < first.latest_s < 100.0  # of 100 s for the program, less what the second call takes
+    assert first.later_prompt_tokens == pytest.approx(100.0, rel=0.1)
+    assert first.later_output_tokens == pytest.approx(300.0, rel=0.1)
+
+
 def test_without_a_match_the_intake_stays_as_it_was():
     intake, call = begin(keeper_of(), "a", 0)
     assert intake.deadline_s == 100.0
@@ -85,9 +94,8 @@ def test_what_is_no_part_of_a_program_is_left_alone(slo, program):
 def test_a_class_without_a_deadline_keeps_none():
     keeper, slo = keeper_of(), SLOClass("agent", Pattern.COLLECTIVE, Objectives())
     for program in ("a", "b"):
-        intake, call = keeper.begin(Intake(slo_class="agent", program=program), slo, 100, 0.0)
+        intake, call = keeper.begin(Intake(slo_class="agent", program=program, final=True), slo, 100, 0.0)
         keeper.end(call, Outcome("agent", 100, 50, nan, nan, 1.0, 0.0, attained=True), 1.0)
-        keeper.finish(program, 1.0)
     assert call.deadline_s == inf
     assert intake.deadline_s is None
     assert keeper.counts.matched == 1
@@ -227,7 +235,7 @@ async def test_the_history_of_one_run_warms_the_next(tmp_path):
 async def test_a_call_that_outlives_its_program_does_no_harm():
     keeper = keeper_of()
     _, call = begin(keeper, "a", 0)
-    keeper.finish("a", 1.0)
+    keeper.graphs.finish("a", 1.0)
     keeper.end(call, Outcome("agent", 100, 50, nan, nan, 1.0, 0.0, attained=True), 2.0)
     assert keeper.graphs.running == 0
 
