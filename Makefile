@@ -37,8 +37,8 @@ test: check ## All tests, real vLLM engine included
 test-fast: $(INSTALLED) ## Tests without the engine, two at a time
 	$(BIN)/pytest -n 2 -m 'not engine'
 
-test-e2e: $(INSTALLED) ## `tempo up` and everything behind it, on a real vLLM
-	$(BIN)/pytest tests/e2e
+test-e2e: $(INSTALLED) ## `tempo up` on a real vLLM; the operator on KUBEBUILDER_ASSETS, TEMPO_TEST_KUBECONFIG or an emulation
+	$(BIN)/pytest tests/e2e tests/e2e_cluster
 
 demo: $(INSTALLED) ## The same overload twice on a real vLLM, first come first served and Tempo: build/demo
 	$(BIN)/tempo bench demo

@@ -29,7 +29,14 @@ class Ticket:
 
     replica: str
     left_tokens: int
+    member: "_Member" = field(repr=False)
+    """Stays the same when another replica takes the name."""
     open: bool = True
+
+    @property
+    def url(self) -> str:
+        """Base URL of the replica."""
+        return self.member.url
 
 
 @dataclass(slots=True)
@@ -78,8 +85,17 @@ class Fleet:
     """
 
     def __init__(self, replicas: Mapping[str, str]) -> None:
-        self._members = {name: _Member(url.rstrip("/")) for name, url in replicas.items()}
+        self._members: dict[str, _Member] = {}
         self._homes: OrderedDict[str, str] = OrderedDict()
+        self.replace(replicas)
+
+    def replace(self, replicas: Mapping[str, str]) -> None:
+        """Go on with these replicas; what is known of those that stay is kept, and tickets of the others stay good."""
+        before = self._members
+        self._members = {}
+        for name, url in replicas.items():
+            known, new = before.get(name), _Member(url.rstrip("/"))
+            self._members[name] = known if known and known.url == new.url else new
 
     @property
     def urls(self) -> dict[str, str]:
@@ -114,11 +130,11 @@ class Fleet:
             self._homes.move_to_end(program)
             if len(self._homes) > LONGEST_MEMORY:
                 self._homes.popitem(last=False)
-        return Ticket(chosen.name, tokens)
+        return Ticket(chosen.name, tokens, member)
 
     def produced(self, ticket: Ticket, tokens: int) -> None:
         """The request brought this many more tokens."""
-        member, done = self._members[ticket.replica], min(tokens, ticket.left_tokens)
+        member, done = ticket.member, min(tokens, ticket.left_tokens)
         member.speed.tokens += tokens
         ticket.left_tokens -= done
         member.left_tokens -= done
@@ -128,7 +144,7 @@ class Fleet:
         if not ticket.open:
             return
         ticket.open = False
-        member = self._members[ticket.replica]
+        member = ticket.member
         member.in_flight -= 1
         member.left_tokens -= ticket.left_tokens
         ticket.left_tokens = 0
@@ -141,7 +157,9 @@ class Fleet:
 
     def failed(self, name: str) -> None:
         """A probe or a request did not get through; enough of them in a row eject the replica."""
-        member = self._members[name]
+        member = self._members.get(name)  # it may be gone since the request was sent
+        if member is None:
+            return
         member.failures += 1
         if member.failures >= FAILURES_TO_EJECT:
             member.ready = False

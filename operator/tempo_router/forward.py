@@ -103,7 +103,7 @@ class Forwarder:
         relayed = await relay(
             errand.request,
             session,
-            fleet.urls[ticket.replica],
+            ticket.url,
             body=errand.body,
             headers=errand.headers,
             tap=errand.books,

@@ -54,7 +54,7 @@ class Service:
     async def completion(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/chat/completions` and `/v1/completions`."""
         arrival_s = self._clock()
-        raw = await _read(request)
+        raw = await self._read(request)
         body = parse_body(raw)
         model = body.get("model")
         if model is not None:
@@ -79,7 +79,7 @@ class Service:
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
         """Everything else under `/v1`: to the least busy replica, as it is."""
-        raw = await _read(request)
+        raw = await self._read(request)
         errand = Errand(request, raw, _headers(request), self._clock(), tokens=1)
         relayed = await self._forwarder.send(errand, request.app[SESSION])
         self._metrics.requests.labels("", relayed.ending.value).inc()
@@ -142,6 +142,19 @@ class Service:
         if resolved.call and (program := self._programs.end(resolved.call, outcome, self._clock())):
             self._metrics.program_ended(program)
 
+    async def _read(self, request: web.Request) -> bytes:
+        """The body, within the limit that the pool has now."""
+        limit, body = self.pool.spec.router.max_body_bytes, bytearray()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > limit:
+                        raise APIError(Ending.BODY_TOO_LARGE, f"The body is larger than {limit} bytes.")
+        except TimeoutError as error:
+            raise APIError(Ending.CLIENT_CLOSED, f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from error
+        return bytes(body)
+
     def _check_model(self, name: str) -> None:
         served = self.pool.served_model_name
         if name != served:
@@ -150,14 +163,6 @@ class Service:
 
     def _model(self) -> dict[str, Any]:
         return {"id": self.pool.served_model_name, "object": "model", "created": 0, "owned_by": "tempo"}
-
-
-async def _read(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except TimeoutError as error:
-        raise APIError(Ending.CLIENT_CLOSED, f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from error
 
 
 def _headers(request: web.Request) -> CIMultiDict[str]:

@@ -1,7 +1,7 @@
 """The replicas as the network shows them: probes each, and tells those who wait when one is ready."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -26,12 +26,26 @@ class Upstreams:
         self.fleet = fleet
         self._clock = clock
         self._some_ready = asyncio.Event()
+        self._replaced = asyncio.Event()
 
     async def watch(self, session: aiohttp.ClientSession) -> None:
         """Probe every replica's `/readyz` until cancelled, each at its own pace: one that hangs delays no other."""
+        probes: dict[tuple[str, str], asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
-            for name, url in self.fleet.urls.items():
-                group.create_task(self._watch(session, name, f"{url}/readyz"))
+            while True:
+                self._replaced.clear()
+                wanted = self.fleet.urls.items()
+                for gone in probes.keys() - wanted:
+                    probes.pop(gone).cancel()
+                for name, url in wanted - probes.keys():
+                    probes[name, url] = group.create_task(self._watch(session, name, f"{url}/readyz"))
+                await self._replaced.wait()
+
+    def replace(self, replicas: Mapping[str, str]) -> None:
+        """Go on with these replicas: base URL of each by name."""
+        self.fleet.replace(replicas)
+        self._replaced.set()
+        self._update()
 
     async def wait_ready(self, timeout_s: float) -> bool:
         """Wait until a replica is ready, at most so long; returns whether one is."""

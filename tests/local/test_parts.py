@@ -59,7 +59,7 @@ def test_the_environment_that_the_pool_asks_for_wins():
 
 def test_a_plugged_engine_schedules_with_tempo_and_reports_to_its_sidecar():
     engine, sidecar = made()[:2]
-    assert following(engine.argv, "--scheduler-cls") == "tempo_vllm.scheduler.TempoScheduler"
+    assert following(engine.argv, "--scheduler-cls") == "tempo_vllm.scheduler.Tempo"
     assert engine.env["TEMPO_CONFIG_FILE"] == "/run/small/config.yaml"
     assert engine.env["TEMPO_STATUS_FILE"] == following(sidecar.argv, "--plugin-status")
 
@@ -94,7 +94,7 @@ def test_a_sidecar_knows_its_engine_and_the_router_its_sidecars():
     ("old", "new", "message"),
     [
         ("replicas: 2", "replicas: 0", "TempoPool small: spec.replicas: is 0"),
-        ("engine: {", "engine: {kind: Simulated, ", "TempoPool small: spec.engine.kind: is not supported"),
+        ("engine: {", "engine: {kind: Simulated, ", "TempoPool small: spec.engine.kind: must be VLLM for tempo up"),
         ('value: "2"', "valueFrom: {}", r"TempoPool small: spec.engine.env\[0\]: must be a name and a value"),
     ],
 )

@@ -6,12 +6,14 @@ from contextlib import AsyncExitStack
 import aiohttp
 import openai
 import pytest
+import yaml
 
 from support.fake_engine import MODEL, FakeEngine
 from support.processes import until
 from support.serving import serving
 from tempo_api.reload import Reloader
 from tempo_router.app import build_app
+from tempo_router.replicas import ReplicasFile
 
 MANIFEST = f"""
 apiVersion: serving.tempo.dev/v1alpha1
@@ -66,17 +68,22 @@ class RunningRouter:
 
 @pytest.fixture
 async def start(tmp_path):
-    """Starts a router before these engines or URLs, named r0, r1 and so on, and waits until it knows who is ready."""
+    """Starts a router before these engines or URLs, named r0, r1 and so on, and waits until it knows who is ready.
+
+    With a `file`, that is where it learns of them.
+    """
     async with AsyncExitStack() as stack:
 
-        async def start(*replicas, max_concurrent=400):
+        async def start(*replicas, max_concurrent=400, file=None):
             engines = [replica for replica in replicas if isinstance(replica, FakeEngine)]
             for engine in engines:
                 await stack.enter_async_context(engine.running())
             urls = {f"r{i}": getattr(replica, "url", replica) for i, replica in enumerate(replicas)}
             path = tmp_path / "pool.yaml"
             path.write_text(MANIFEST.replace("400", str(max_concurrent)))
-            app = build_app(Reloader(path), urls)
+            if file:
+                file.write_text(yaml.safe_dump(urls))
+            app = build_app(Reloader(path), ReplicasFile(file) if file else urls)
             url = await stack.enter_async_context(serving(app))
             session = await stack.enter_async_context(aiohttp.ClientSession())
             client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0, timeout=10.0)

@@ -27,7 +27,8 @@ def run(*args):
         (["--replica", "=http://h"], "is no replica"),
         (["--replica", "r0=http://h:port"], "is no replica"),
         (["--replica", "r0=http://a", "--replica", "r0=http://b"], "there are two called 'r0'"),
-        ([], "Missing option '--replica'"),
+        ([], "Say where the sidecars are: with --replica or with --replicas-file"),
+        (["--replica", "r0=http://a", "--replicas-file", "f"], "not both"),
     ],
 )
 def test_a_replica_that_can_t_be_used_is_refused_in_one_line(args, problem):

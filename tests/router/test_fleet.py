@@ -120,6 +120,25 @@ ACTIONS = st.lists(
 )
 
 
+def test_replicas_that_stay_keep_what_is_known_of_them_and_new_ones_start_afresh():
+    fleet = ready_fleet("a", "b")
+    ticket = fleet.assign(100)
+    fleet.replace({"a": "http://a/", "c": "http://c"})
+    assert fleet.ready == {"a": True, "c": False}
+    assert fleet.in_flight[ticket.replica] == 1
+
+
+def test_a_request_at_a_replica_that_is_gone_ends_without_a_trace():
+    fleet = ready_fleet("a")
+    ticket = fleet.assign(100)
+    fleet.replace({"a": "http://elsewhere"})
+    fleet.produced(ticket, 10)
+    fleet.failed("b")
+    fleet.release(ticket)
+    assert (fleet.in_flight, fleet.ready) == ({"a": 0}, {"a": False})
+    assert ticket.url == "http://a"
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(ACTIONS)
 def test_no_order_of_events_makes_a_count_negative_and_in_the_end_nothing_is_left(actions):

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 
 import psutil
 
+from tempo_operator.commands import LOOPBACK
 from tempo_operator.local.errors import UpError
-from tempo_operator.local.parts import HOST, Ports
+from tempo_operator.local.parts import Ports
 
 
 def choose_ports(router: int, replicas: int) -> Ports:
@@ -45,6 +46,6 @@ def require_memory(needed_gb: float) -> None:
 def _hold(held: ExitStack, port: int) -> int:
     probe = held.enter_context(socket.socket())
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    probe.bind((HOST, port))
+    probe.bind((LOOPBACK, port))
     bound: int = probe.getsockname()[1]
     return bound

