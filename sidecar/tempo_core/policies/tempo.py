@@ -1,7 +1,7 @@
 """Tempo: serve first what loses most by waiting, for the engine time that it takes.
 
 1. *Outlook.* For every request: expected gain, engine time, slack, whether its target can still be met, and what it
-   loses (gain, and the promise) behind all the work at hand.
+   loses (gain, and the promise) by waiting until the latest would start, if all went by least slack.
 2. *Rank.* The aged lane first, then by that loss for each second of engine time; by least slack, where there is none.
    Where the pool asks for fairness, mixed with how much more its tenant has been served than others.
 3. *Batch.* A step serves the streams that are on time at their pace, which limits places and prefill.
