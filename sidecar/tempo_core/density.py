@@ -246,6 +246,6 @@ def _pool(
 
 
 def _fade(target: Floats, measured: Floats, decay: Floats) -> Floats:
-    """`gain.fade` on columns, targets positive."""
-    share: Floats = np.minimum(target / np.maximum(measured, 1e-9), 1.0)
+    """`gain.fade` on columns; a target that was past from the start keeps nothing."""
+    share: Floats = np.clip(target / np.maximum(measured, 1e-9), 0.0, 1.0)
     return share if (decay == 1.0).all() else share**decay

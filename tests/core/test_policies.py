@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.batch import serve
+from tempo_core.density import outlook
 from tempo_core.policies import POLICIES
 from tempo_core.slo import GainRule, Objectives, Pattern, SLOClass
 from tempo_core.snapshot import Entry, Job, Plan, Reason, Settings, Snapshot
@@ -307,6 +308,35 @@ def test_a_lane_of_a_quarter_of_a_place_is_open_for_a_quarter_of_the_time(now: f
 def test_who_runs_in_the_aged_lane_stays_when_it_closes() -> None:
     old = Entry(job("old", BATCH, 0.0), 5, 105, running=True, first_token_s=90.0)
     assert plan([old, Entry(job("chat", CHAT, 99.9))], now=100.0, places=32).reasons["old"] is Reason.AGED
+
+
+def test_where_all_can_be_met_least_slack_goes_first_however_dear() -> None:
+    entries = [
+        Entry(job("dear", TOOL, 0.0, prompt=400, scale=1.0, deadline_s=20.0)),
+        Entry(job("cheap", TOOL, 0.0, prompt=10, scale=0.1, deadline_s=60.0)),
+        Entry(job("middling", TOOL, 0.0, prompt=50, scale=0.5, deadline_s=40.0)),
+    ]
+    assert list(plan(entries, now=0.1, places=1).order) == ["dear", "middling", "cheap"]
+
+
+def test_the_horizon_is_how_late_the_latest_would_start_and_never_beyond_the_work_at_hand() -> None:
+    def horizon_s(deadline_s: float) -> float:
+        entries = [Entry(job(f"t{i}", TOOL, 0.0, deadline_s=deadline_s)) for i in range(10)]
+        return outlook(Snapshot(entries, 1, 512, STEP), 0.1).horizon_s
+
+    alone = outlook(Snapshot([Entry(job("t", TOOL, 0.0))], 1, 512, STEP), 0.1)
+    assert horizon_s(1000.0) == pytest.approx(0.5)
+    assert 0.5 < horizon_s(10.0 * alone.work_s) < 10.0 * alone.work_s
+    assert alone.horizon_s <= alone.work_s
+
+
+@pytest.mark.parametrize("decay", [0.5, 1.0, inf])
+def test_a_deadline_before_its_programs_arrival_is_worth_nothing_and_breaks_nothing(decay: float) -> None:
+    slo = replace(AGENT, gain=replace(AGENT.gain, decay=decay))
+    lost = Job("lost", slo, arrival_s=10.0, prompt_tokens=9, max_tokens=9, deadline_s=3.0, program="p")
+    snapshot = Snapshot([Entry(lost), Entry(job("chat", CHAT, 10.0))], 4, 512, STEP)
+    assert outlook(snapshot, 11.0).gain[0] == 0.0
+    assert list(tempo(snapshot, 11.0).order) == ["chat", "lost"]
 
 
 def test_priority_follows_the_callers_numbers_and_fcfs_does_not() -> None:
