@@ -165,5 +165,5 @@ async def test_many_pools_at_once(cluster, chat, tmp_path):
         assert len(await cluster.client.list(STATEFUL_SET, namespace)) == count
         if cluster.fake:
             asked = len(cluster.fake.asked)
-            await asyncio.sleep(3.0)
+            await asyncio.sleep(3.0)  # what is asked in this time is what is counted
             assert len(cluster.fake.asked) - asked < count / 2, "at rest it asks for little"

@@ -91,7 +91,7 @@ async def test_a_silent_server_is_given_up_in_time(answers, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT_S", 0.1)
 
     async def silence(_):
-        await asyncio.sleep(5)
+        await asyncio.sleep(5)  # far beyond the time limit that is tested
 
     answers[0].append(silence)
     info = kopf.ConnectionInfo(server=f"http://127.0.0.1:{answers[1]}")

@@ -32,7 +32,7 @@ async def test_a_burst_makes_one_look(run):
         queue.add("a")
     queue.add("b")
     await until(lambda: len(looks) == 2)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # time for a third look, which must not come
     assert sorted(looks) == ["a", "b"]
 
 
@@ -68,7 +68,7 @@ async def test_a_failure_is_tried_again_when_the_server_allows_it(run):
     run(queue)
     queue.add("a")
     await until(lambda: looks)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # well within the 0.7 s that the server asked for
     queue.add("a")  # an event meanwhile must not hurry it
     await until(lambda: len(looks) == 2)
     assert looks[1] - looks[0] >= 0.69
