@@ -57,8 +57,6 @@ class Outlook:
     """Time to its end, expected."""
     slack_s: Floats
     """How long it can wait and still be on time, if it turns out as long as its length bound."""
-    due_s: Floats
-    """When its last token is due, absolute; inf for best effort."""
     attainable: Mask
     """Whether it can still meet its target, if it turns out as long as expected."""
     decoding: Mask
@@ -112,10 +110,9 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         return gain
 
     slack_s = facts["due"] - now_s - prefill_s - to_bound * token_s
-    due_s = facts["due"].copy()
     attainable = now_s + run_s <= facts["latest"]
     next_due_s = np.full(len(entries), np.inf)
-    slack_s[streams.index], due_s[streams.index] = streams.slack_s, streams.due_s
+    slack_s[streams.index] = streams.slack_s
     attainable[streams.index], next_due_s[streams.index] = streams.attainable, streams.next_due_s
     gain, targeted = gain_after(np.zeros(len(entries))), facts["pattern"] != BEST_EFFORT
     attainable &= targeted
@@ -143,7 +140,6 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         work_s=work_s,
         run_s=run_s,
         slack_s=slack_s,
-        due_s=due_s,
         attainable=attainable,
         decoding=(running > 0.0) & (prefill == 0.0),
         tbt_s=facts["tbt"],
@@ -168,7 +164,6 @@ class _Streams:
     index: Indices
     gain_after: Callable[[Floats], Floats]
     slack_s: Floats
-    due_s: Floats
     next_due_s: Floats
     attainable: Mask
 
@@ -212,7 +207,7 @@ def _streams(  # columns of one table
     in_pace = elapsed + prefill_s + to_come * token_s <= due + token_s
     slack_s = np.where(started, base + out * tbt, ttft) - next_s
     next_due_s = np.where(started, base + (out + 1.0) * tbt - elapsed, np.inf)
-    return _Streams(index, gain_after, slack_s, arrival + due, next_due_s, (first_s <= ttft) & in_pace)
+    return _Streams(index, gain_after, slack_s, next_due_s, (first_s <= ttft) & in_pace)
 
 
 def _worth(facts: dict[str, Floats], prompt: Floats, output: Floats) -> Floats:

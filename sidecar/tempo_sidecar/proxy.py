@@ -99,8 +99,10 @@ class Sidecar:
         body = parse_body(await request.read())
         pool, now_s = self._reloader.pool, self._clock()
         intake, call = self._intake(request.headers, body, pool, now_s)
-        slo = pool.classes.get(intake.slo_class, pool.default)
-        intake, member = self._history.begin(intake, slo, prompt_estimate(body)[0], now_s)
+        member = None
+        if intake.program is not None:
+            slo = pool.classes.get(intake.slo_class, pool.default)
+            intake, member = self._history.begin(intake, slo, prompt_estimate(body)[0], now_s)
         work = analyse(intake, body, pool, self._lengths, now_s, chat=request.path == _CHAT)
         tracker = Tracker(work, self._clock, self._rate.add, drop_usage=not asks_usage(body))
         self._rate.begin(now_s)
