@@ -187,7 +187,7 @@ def test_recompute_is_charged_before_a_victim_is_taken() -> None:
     """The same newcomer, twice: it displaces a victim with little cached, not one whose cache is dear."""
 
     def made(cached: int) -> Plan:
-        old = job("old", TOOL, arrival_s=0.0, prompt=cached, scale=10.0)
+        old = job("old", BATCH, arrival_s=0.0, prompt=cached, scale=10.0)
         return plan([running(old), Entry(job("chat", CHAT, 19.3, prompt=5))], now=20.0, places=1)
 
     assert made(cached=20).preempt == ["old"]
@@ -233,12 +233,10 @@ def test_a_promise_counts_by_its_class_weight() -> None:
     assert plan([*crowd, Entry(job("heavy", heavy, 0.0, scale=4.0))], now=0.1).order[0] == "heavy"
 
 
-def test_nobody_is_preempted_for_one_who_does_not_rank_among_the_best_of_the_batch() -> None:
-    due = {"banked_gain": 9_000.0, "deadline_s": 10.5}
-    full = [running(job(f"dense{i}", AGENT, 9.0, program=f"p{i}", **due), generated=20) for i in range(4)]
-    made = plan([*full, Entry(job("chat", CHAT, 8.7))], now=9.6)
-    assert made.reasons["chat"] is Reason.DEFERRED
-    assert made.preempt == []
+@given(st.lists(entry(), max_size=24, unique_by=lambda e: e.job.id), st.floats(0, 200), st.integers(1, 8))
+def test_what_runs_for_a_promise_keeps_its_place(entries: list[Entry], now: float, places: int) -> None:
+    promised = {e.job.id for e in entries if e.job.slo is not BATCH}
+    assert promised.isdisjoint(plan(entries, now, places).preempt)
 
 
 def test_a_programs_members_share_what_its_finished_calls_have_at_stake() -> None:

@@ -5,8 +5,8 @@
 2. *Rank.* The aged lane first, then by that loss for each second of engine time; by least slack, where there is none.
    Where the pool asks for fairness, mixed with how much more its tenant has been served than others.
 3. *Batch.* A step serves the streams that are on time at their pace, which limits places and prefill.
-4. *Preempt.* Only where a request would lose its promise by waiting for the next place, and that is more than its
-   victim loses behind all the work at hand, the recompute and a margin included.
+4. *Preempt.* Only what was promised nothing, and only where a request would lose its promise by waiting for the next
+   place, and that is more than its victim loses behind all the work at hand, the recompute and a margin included.
 
 The paper ranks by density of gain alone (arXiv 2504.20068, section 4); why what is *lost by waiting* stands in its
 place is in docs/decisions/0003-rank-by-what-waiting-loses.md.
@@ -118,14 +118,15 @@ def _preempt(settings: Settings, view: Outlook, aged: list[int], rank: Indices, 
 
     Each newcomer would otherwise get a place as those who run end, at the rate at which they are expected to. A victim
     is taken to wait behind all the work at hand, as it is in the order, and its recompute costs what the batch earns in
-    that time.
+    that time. What runs for a promise keeps its place: to guess which of two promises is worth more cost more of both
+    than it gained, on every mix that was tried, because what is cut off has been paid for.
     """
     runs = view.running[rank]
     running = rank[runs]
     best, rest = rank[:places], rank[max(places, len(aged)) :]
     on_time = view.attainable & (view.slack_s >= 0.0) & ~view.running
     newcomers = best[on_time[best]][max(places - len(running), 0) :]
-    victims = rest[view.running[rest]]
+    victims = rest[view.running[rest] & ~view.targeted[rest]]
     if not len(newcomers) or not len(victims):
         return ()
     waits_s = np.full(len(rank), view.work_s)
