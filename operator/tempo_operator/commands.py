@@ -1,4 +1,4 @@
-"""What a pool is made of, whether its parts run as processes or in pods: commands, environment, and what is refused.
+"""What a pool is made of, whether its parts run as processes or in pods: commands and environment.
 
 For each replica an engine on loopback and a sidecar before it, and one router (in a cluster several) before them all.
 Every part reads one compiled configuration and reloads it when it changes. `local` makes processes of this, `manifests`
@@ -8,7 +8,7 @@ pods.
 from collections.abc import Sequence
 from typing import Final
 
-from tempo_api.manifest import ManifestError, Pool
+from tempo_api.manifest import Pool
 
 LOOPBACK: Final = "127.0.0.1"
 SCHEDULER: Final = "tempo_vllm.scheduler.Tempo"
@@ -45,22 +45,6 @@ def router_argv(tempo: Sequence[str], config: str, host: str, port: int) -> list
 def url(port: int, host: str = LOOPBACK) -> str:
     """Base URL of a part."""
     return f"http://{host}:{port}"
-
-
-def check_supported(pool: Pool) -> None:
-    """Refuse what a manifest may ask for and no part can do yet: an open endpoint would be worse than none.
-
-    Raises:
-        ManifestError: naming the field.
-
-    """
-    asked_for = {
-        "spec.router.auth": pool.spec.router.auth,
-        "spec.history.redis": pool.spec.history.redis,
-    }
-    for path, value in asked_for.items():
-        if value is not None:
-            raise ManifestError(f"TempoPool {pool.name}", path, "is not supported by this version; leave it out")
 
 
 def _listen(host: str, port: int) -> list[str]:

@@ -248,7 +248,7 @@ class Controller:
 
     async def _write_status(self, key: PoolKey, pool: Document, problem: Problem | None) -> None:
         now = _now()
-        new, old = next_status(pool, self._state(key, problem), now), pool.get("status") or {}
+        new, old = next_status(pool, self._state(key, pool, problem), now), pool.get("status") or {}
         written_s = self._written_s.get(key, 0.0)
         if not worth_writing(new, old, time.monotonic() - written_s):
             return
@@ -259,7 +259,7 @@ class Controller:
         for note in transitions(old.get("conditions") or (), new["conditions"]):
             await self._say(key, pool, note)
 
-    def _state(self, key: PoolKey, problem: Problem | None) -> State:
+    def _state(self, key: PoolKey, pool: Document, problem: Problem | None) -> State:
         figures = self._figures.get(key)
         names = Names(key[1], key[0])
         parts = self._store.parts(key)
@@ -274,7 +274,7 @@ class Controller:
             figures=figures,
             measured=key in self._figures,
             selector=f"{POOL_LABEL}={key[1]},app.kubernetes.io/component=engine",
-            url=names.router_url,
+            url=names.router_url(pool["spec"].get("router") or {}),
         )
 
     async def _look_at_class(self, name: str) -> None:

@@ -7,7 +7,9 @@ from typing import Any, Final
 from tempo_operator.conditions import Problem, Reason
 
 _NO_IMAGE: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
-_CRASHED: Final = {"CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_NO_CONFIG: Final = "CreateContainerConfigError"
+"""A Secret or ConfigMap that is not there, or has not the key; the message says which."""
+_CRASHED: Final = {"CrashLoopBackOff", "CreateContainerError", "RunContainerError"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,16 @@ def pod_problem(pods: Iterable[Mapping[str, Any]]) -> Problem | None:
 def _container_problem(pod: Mapping[str, Any]) -> Problem | None:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        why = ((container.get("state") or {}).get("waiting") or {}).get("reason")
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        why = waiting.get("reason")
         where = f"pod {name}: container {container['name']}"
         if why in _NO_IMAGE:
             text = (
                 f"{where}: image {container.get('image', '')} can't be pulled ({why}); check its name and pull secrets"
             )
             return Problem(Reason.IMAGE_UNAVAILABLE, text)
+        if why == _NO_CONFIG:
+            return Problem(Reason.CRASHING, f"{where} can't be made ({why}): {waiting.get('message', '')}")
         if why in _CRASHED:
             text = f"{where} does not stay up ({why}); see: kubectl logs {name} -c {container['name']} --previous"
             return Problem(Reason.CRASHING, text)

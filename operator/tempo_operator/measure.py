@@ -12,20 +12,21 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tempo_api.openai import Ending
+from tempo_api.openai import CALLERS_OWN, Ending
 
 WINDOW_S: Final = 120.0
 _COUNTED: Final = {
     ending.value
     for ending in Ending
-    if ending is Ending.COMPLETED or ((ending.status >= 500 or ending.dropped) and ending is not Ending.CLIENT_CLOSED)
+    if ending is Ending.COMPLETED or ((ending.status >= 500 or ending.dropped) and ending not in CALLERS_OWN)
 }
 """Endings that say something of the pool; the others are the caller's own."""
-_DROPPED: Final = {ending.value for ending in Ending if ending.dropped and ending is not Ending.CLIENT_CLOSED}
+_DROPPED: Final = {ending.value for ending in Ending if ending.dropped and ending not in CALLERS_OWN}
 _READ: Final = (
     "tempo_router_requests_total",
     "tempo_router_attained_total",
     "tempo_router_gain_total",
+    "tempo_router_held",
     "tempo_engine_waiting",
     "tempo_engine_scheduler_active",
 )
@@ -58,7 +59,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Reading:
-    """One pod's metrics at one moment; a router has classes, a sidecar has a queue."""
+    """One pod's metrics at one moment; a router has classes, and both have a queue."""
 
     classes: dict[str, Counts] = field(default_factory=dict)
     waiting: int = 0
@@ -102,8 +103,8 @@ def parse_metrics(text: str) -> Reading:
 
 
 def _note(reading: Reading, name: str, labels: Mapping[str, str], value: float) -> None:
-    if name == "tempo_engine_waiting":
-        reading.waiting = int(value)
+    if name in {"tempo_engine_waiting", "tempo_router_held"}:
+        reading.waiting += int(value)
     elif name == "tempo_engine_scheduler_active":
         reading.fallback = value == 0.0
     elif slo_class := labels.get("slo_class"):

@@ -8,14 +8,17 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from tempo_api.http.relay import new_session
+from tempo_api.http.relay import Connections, new_session
 from tempo_api.http.server import LIFECYCLE, make_app
 from tempo_api.manifest import Pool
+from tempo_api.openai import PLAIN_PATHS, Endpoint
 from tempo_api.reload import Reloader
 from tempo_router.fleet import Fleet
-from tempo_router.metrics import Metrics
+from tempo_router.limits import Limits
+from tempo_router.metrics import Live, Metrics
 from tempo_router.replicas import ReplicasFile
-from tempo_router.service import SESSION, Service
+from tempo_router.service import CONNECTIONS, Service
+from tempo_router.tenants import Exchange, Totals
 from tempo_router.upstreams import Upstreams
 
 EXPIRE_INTERVAL_S: Final = 1.0
@@ -24,7 +27,11 @@ _MAX_BODY_BYTES: Final = 64 << 20
 
 
 def build_app(
-    reloader: Reloader, replicas: Mapping[str, str] | ReplicasFile, clock: Callable[[], float] = time.monotonic
+    reloader: Reloader,
+    replicas: Mapping[str, str] | ReplicasFile,
+    clock: Callable[[], float] = time.monotonic,
+    limits: Limits | None = None,
+    tenants: Totals | None = None,
 ) -> web.Application:
     """The router's app. A changed file takes effect at once.
 
@@ -32,12 +39,16 @@ def build_app(
         reloader: the pool's configuration.
         replicas: base URL of each replica's sidecar by name, or the file that says so.
         clock: seconds, of any origin; never set back.
+        limits: how patient to be with replicas.
+        tenants: through which the pool's routers share what tenants have been served; closed at the end.
 
     """
     pool, registry = reloader.pool, CollectorRegistry()
-    fleet = Fleet(replicas.replicas if isinstance(replicas, ReplicasFile) else replicas)
-    metrics, upstreams = Metrics(registry, fleet), Upstreams(fleet, clock)
+    fleet = Fleet(replicas.replicas if isinstance(replicas, ReplicasFile) else replicas, clock, limits)
+    metrics, upstreams = Metrics(registry), Upstreams(fleet)
     service = Service(pool, upstreams, metrics, clock)
+    exchange = Exchange(tenants, service.line.gate.shares) if tenants else None
+    registry.register(Live(fleet, service.line.held, exchange))
     app = make_app(
         ready=service.state,
         registry=registry,
@@ -45,8 +56,10 @@ def build_app(
         max_body_bytes=_MAX_BODY_BYTES,
         max_in_flight=pool.spec.router.max_concurrent_requests,
     )
-    app.router.add_post("/v1/chat/completions", service.completion)
-    app.router.add_post("/v1/completions", service.completion)
+    for endpoint in Endpoint:
+        app.router.add_post(endpoint.value, service.completion)
+    for path in PLAIN_PATHS:
+        app.router.add_post(path, service.pass_through)
     app.router.add_get("/v1/models", service.models)
     app.router.add_get("/v1/models/{model:.+}", service.model)
     app.router.add_route("*", "/v1/{path:.+}", service.pass_through)
@@ -56,12 +69,14 @@ def build_app(
         app[LIFECYCLE].max_in_flight = pool.spec.router.max_concurrent_requests
 
     async def background(app: web.Application) -> AsyncIterator[None]:
-        async with new_session() as session:
-            app[SESSION] = session
+        async with new_session() as session, Connections() as app[CONNECTIONS]:
+            fleet.on_lost = app[CONNECTIONS].lost
             following = [reloader.watch(reconfigure)]
             if isinstance(replicas, ReplicasFile):
                 following.append(replicas.watch(upstreams.replace))
-            running = asyncio.gather(upstreams.watch(session), _expire(service), *following)
+            if exchange:
+                following.append(exchange.watch())
+            running = asyncio.gather(upstreams.watch(session), service.line.watch(), _expire(service), *following)
             yield
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tempo_api.intake import Resolved
-from tempo_api.openai import Ending, StreamMeter, read_answer
+from tempo_api.metering import Meter, meter_for
+from tempo_api.openai import Ending
 from tempo_core.gain import Outcome, RequestLedger
 from tempo_core.slo import Pattern
 
@@ -30,37 +31,34 @@ class Books:
         """The estimate, until the answer says better."""
         self.on_tokens: Callable[[int], None] = lambda _: None
         """Called with the number of new tokens, as they pass."""
+        self.on_begin: Callable[[int], None] = lambda _: None
+        """Called with the status of each replica's answer, as it begins."""
         self._ledger = RequestLedger(resolved.slo, arrival_s, due_s)
         self._clock = clock
-        self._good = False
-        self._meter: StreamMeter | None = None
-        self._pieces: list[bytes] = []
+        self._meter: Meter | None = None
 
     def begin(self, status: int, content_type: str) -> None:
         """See `Tap`; begins anew where an earlier replica failed."""
-        self._good = status == 200
-        self._meter = StreamMeter() if content_type == "text/event-stream" else None
-        self._pieces.clear()
+        self._meter = meter_for(status, content_type)
+        self.on_begin(status)
 
     def feed(self, chunk: bytes) -> bytes:
         """See `Tap`."""
-        if self._meter:
-            tokens, chunk = self._meter.feed(chunk)
+        if self._meter is None:
+            return chunk
+        tokens, passed = self._meter.feed(chunk)
+        if tokens:
             self._count(tokens)
-        elif self._good:
-            self._pieces.append(chunk)
-        return chunk
+        return passed
 
     def close(self) -> bytes:
         """See `Tap`."""
-        held, usage = b"", None
-        if self._meter:
-            held, usage = self._meter.close(), self._meter.usage
-        elif self._good:
-            usage, _ = read_answer(b"".join(self._pieces))
-        if usage:
+        if self._meter is None:
+            return b""
+        held = self._meter.close()
+        if usage := self._meter.usage:
             self.prompt_tokens = usage.prompt_tokens
-            self._count((usage.completion_tokens or 0) - self._ledger.output_tokens)
+            self._count(usage.completion_tokens - self._ledger.output_tokens)
         return held
 
     def finish(self, ending: Ending) -> tuple[Ending, Outcome]:

@@ -4,12 +4,15 @@ import resource
 from pathlib import Path
 
 import click
+from aiohttp import web
 
 from tempo_api.http.server import run_server
 from tempo_api.manifest import ManifestError
 from tempo_api.reload import Reloader
+from tempo_router.access import AccessLog, Gate, KeysError, Lines, TLSError, TLSFiles
 from tempo_router.app import build_app
 from tempo_router.replicas import ReplicasError, ReplicasFile, is_url
+from tempo_router.tenants import Totals, open_totals
 
 
 def parse_replicas(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -49,6 +52,33 @@ def parse_replicas(_ctx: click.Context, param: click.Parameter, values: tuple[st
     type=click.Path(path_type=Path),
     help="Instead of --replica: a YAML file of NAME: URL lines, read again whenever it changes.",
 )
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="API keys (YAML), read again whenever they change; who has none is refused.  [default: anybody may ask]",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Speak TLS with this certificate (PEM), read again whenever it changes.",
+)
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="The private key of --tls-cert (PEM).")
+@click.option(
+    "--access-log",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE|-",
+    help="Append a line of JSON for each request, without prompts and keys; -: to stderr.  [default: no log]",
+)
+@click.option(
+    "--tenants",
+    metavar="URL",
+    envvar="TEMPO_TENANTS",
+    show_envvar=True,
+    help="Redis through which a pool's routers share what each tenant has been served.  [default: routers are"
+    " independent, and a tenant's share holds at each]",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option(
@@ -58,11 +88,16 @@ def parse_replicas(_ctx: click.Context, param: click.Parameter, values: tuple[st
     show_default=True,
     help="How long requests in flight may go on after SIGTERM.",
 )
-def router(
+def router(  # noqa: PLR0913, PLR0917  # one parameter an option
     config: Path,
     pool: str | None,
     replicas: dict[str, str],
     replicas_file: Path | None,
+    keys: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    access_log: Path | None,
+    tenants: str | None,
     host: str,
     port: int,
     drain_seconds: float,
@@ -75,13 +110,46 @@ def router(
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     if bool(replicas) == bool(replicas_file):
         raise click.UsageError("Say where the sidecars are: with --replica or with --replicas-file, not both.")
+    if bool(tls_cert) != bool(tls_key):
+        raise click.UsageError("Give --tls-cert and --tls-key together.")
     try:
         reloader = Reloader(config, pool)
-        followed = ReplicasFile(replicas_file) if replicas_file else replicas
-    except (ManifestError, ReplicasError) as error:
+        if reloader.pool.spec.router.auth and not keys:
+            raise click.UsageError("The pool's spec.router.auth asks for API keys; give the file with --keys.")
+        where = ReplicasFile(replicas_file) if replicas_file else replicas
+        app = build_app(reloader, where, tenants=_totals(tenants, reloader.pool.name))
+        tls = TLSFiles(tls_cert, tls_key) if tls_cert and tls_key else None
+        _guard(app, keys, tls, access_log)
+    except (ManifestError, ReplicasError, KeysError, TLSError) as error:
         raise click.ClickException(str(error)) from error
     _raise_file_limit()
-    run_server(build_app(reloader, followed), host, port, name="router", drain_s=drain_seconds)
+    context = tls.context if tls else None
+    run_server(app, host, port, name="router", drain_s=drain_seconds, ssl_context=context)
+
+
+def _totals(url: str | None, pool: str) -> Totals | None:
+    if not url:
+        return None
+    try:
+        return open_totals(url, pool)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--tenants") from error
+
+
+def _guard(app: web.Application, keys: Path | None, tls: TLSFiles | None, access_log: Path | None) -> None:
+    """What stands between clients and the app."""
+    if keys:
+        Gate(keys).install(app)
+    if tls:
+        tls.install(app)
+    if access_log:
+        try:
+            lines = Lines(None if access_log == Path("-") else access_log)
+        except OSError as error:
+            raise click.BadParameter(
+                f"{access_log} can't be written: {error.strerror}", param_hint="--access-log"
+            ) from error
+        AccessLog(lines).install(app)
 
 
 def _raise_file_limit() -> None:

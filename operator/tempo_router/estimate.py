@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tempo_api.openai import output_cap
+from tempo_api.prompt import prompt_estimate
 
-_CHARACTERS_PER_TOKEN: Final = 4
-_DEEPEST: Final = 5
-"""`messages` is a list of objects whose content is a list of objects with a text."""
+_PROMPTS: Final = (b'"messages"', b'"prompt"', b'"input"')
 _MOST_CHOICES: Final = 128
 _FIRST_GUESS: Final = 256.0
 _MEMORY: Final = 0.05
@@ -15,21 +14,14 @@ _MEMORY: Final = 0.05
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
-    """About how many tokens a completion's prompt has: its characters by four; token ids count as they are."""
-    return round(_tokens(body.get("messages"), _DEEPEST) + _tokens(body.get("prompt"), _DEEPEST))
+    """About how many tokens the prompts have, all together."""
+    return prompt_estimate(body)[0]
 
 
-def _tokens(value: object, depth: int) -> float:
-    match value:
-        case str():
-            return len(value) / _CHARACTERS_PER_TOKEN
-        case [int(), *_]:
-            return len(value)
-        case list() if depth:
-            return sum(_tokens(item, depth - 1) for item in value)
-        case {"content": inner} | {"text": inner} if depth:
-            return _tokens(inner, depth - 1)
-    return 0.0
+def prompt_of(raw: bytes) -> bytes:
+    """The body from its prompt on, as it was sent: where two have the same prefix there, their prompts do."""
+    starts = [at for name in _PROMPTS if (at := raw.find(name)) >= 0]
+    return raw[min(starts) :] if starts else b""
 
 
 class OutputLengths:

@@ -1,101 +1,76 @@
 """What the router knows of its replicas: who is ready, what each still has to do, and how fast each is.
 
-Pure bookkeeping with time as an argument; `upstreams` and `forward` tell it what happened. Work is counted in tokens
-that requests in flight are still expected to need; what a request has left is dropped when it ends, whatever was
-expected.
+Bookkeeping without I/O; `upstreams` and `forward` tell it what happened. Work is counted in tokens that requests in
+flight are still expected to need; what a request has left is dropped when it ends, whatever was expected.
+
+A replica takes requests while it says that it is ready and can be reached. Three other things are told apart:
+
+    stale      has said nothing for a while: not chosen while another is fresh, but not taken for full
+    lost       streams and probes come to nothing: not ready until it is heard again
+    ejected    requests fare worse there than elsewhere: left alone, then probed; never more than half of the replicas,
+               and not while fewer than half would remain
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from tempo_core.routing import Replica, route
+from tempo_api.state import EngineState
+from tempo_core.prefixes import BLOCK_TOKENS, PrefixTable
+from tempo_core.routing import Replica
+from tempo_router.limits import Limits
+from tempo_router.member import Context, Member, Ticket
+from tempo_router.outliers import Record, outliers
+from tempo_router.retries import RetryBudget
 
-PROMPT_SHARE: Final = 0.1
-"""A prompt token's work, in output tokens: prefill is batched, decoding goes token by token."""
-FAILURES_TO_EJECT: Final = 2
-"""Probes or requests in a row; one lost packet should move no traffic."""
-SAMPLE_S: Final = 2.0
-"""Speed is measured over windows at least this long, so that answers that come in one piece average out."""
-SMOOTHING: Final = 0.3
 LONGEST_MEMORY: Final = 10_000
 """Programs whose replica is remembered."""
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One request's place at one replica, from `Fleet.assign` to `Fleet.release`."""
-
-    replica: str
-    left_tokens: int
-    member: "_Member" = field(repr=False)
-    """Stays the same when another replica takes the name."""
-    open: bool = True
-
-    @property
-    def url(self) -> str:
-        """Base URL of the replica."""
-        return self.member.url
-
-
-@dataclass(slots=True)
-class _Speed:
-    """How many tokens a second a replica can do.
-
-    A replica with little to do is not slow: a lower figure than before counts only when it was measured under at
-    least as much load. (If it counted always, the replica that got less would look slower, and get less still.)
-    """
-
-    tokens_per_s: float = 0.0
-    load: float = 0.0
-    """Requests in flight when it was measured."""
-    tokens: int = 0
-    since_s: float | None = None
-
-    def sample(self, now_s: float, in_flight: int) -> None:
-        if self.since_s is None:
-            self.since_s = now_s
-        window_s = now_s - self.since_s
-        if window_s < SAMPLE_S:
-            return
-        measured, self.tokens, self.since_s = self.tokens / window_s, 0, now_s
-        if measured > self.tokens_per_s or in_flight >= max(self.load, 1.0):
-            share = SMOOTHING if self.tokens_per_s else 1.0
-            self.tokens_per_s += share * (measured - self.tokens_per_s)
-            self.load += share * (in_flight - self.load)
-
-
-@dataclass(slots=True)
-class _Member:
-    url: str
-    ready: bool = False
-    failures: int = 0
-    in_flight: int = 0
-    left_tokens: int = 0
-    speed: _Speed = field(default_factory=_Speed)
+_REVIEW_EVERY_S: Final = 0.25
+_FIRST_GUESS: Final = 256.0
+_MEMORY: Final = 0.02
+"""The share of the usual request's tokens that the latest one makes."""
 
 
 class Fleet:
     """The replicas of one pool, by name.
 
     Args:
-        replicas: base URL of each by name; none is ready before its first good probe.
+        replicas: base URL of each by name; none is ready before it says so.
+        clock: seconds.
+        limits: how much it takes to be left alone.
 
     """
 
-    def __init__(self, replicas: Mapping[str, str]) -> None:
-        self._members: dict[str, _Member] = {}
+    def __init__(
+        self, replicas: Mapping[str, str], clock: Callable[[], float] = time.monotonic, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self.on_change: Callable[[], None] = lambda: None
+        """Called whenever a replica may have become ready, or may have more room than before; must be cheap."""
+        self.on_lost: Callable[[str], None] = lambda _: None
+        """Called with the base URL of a replica that can't be reached any more: what it owes will not come."""
+        self._clock = clock
+        self._members: dict[str, Member] = {}
         self._homes: OrderedDict[str, str] = OrderedDict()
+        self._prefixes = PrefixTable()
+        self._budget = RetryBudget()
+        self._usual_tokens = _FIRST_GUESS
+        self._reviewed_s = clock()
         self.replace(replicas)
 
     def replace(self, replicas: Mapping[str, str]) -> None:
         """Go on with these replicas; what is known of those that stay is kept, and tickets of the others stay good."""
-        before = self._members
-        self._members = {}
+        before, self._members = self._members, {}
         for name, url in replicas.items():
-            known, new = before.get(name), _Member(url.rstrip("/"))
-            self._members[name] = known if known and known.url == new.url else new
+            known, base = before.get(name), url.rstrip("/")
+            self._members[name] = known if known and known.url == base else Member(base, Record(self.limits))
+        for name, member in before.items():
+            if self._members.get(name) is not member:
+                self._prefixes.forget(name)
+        self.on_change()
+
+    # -- what there is ------------------------------------------------------------------------------------------------
 
     @property
     def urls(self) -> dict[str, str]:
@@ -105,11 +80,12 @@ class Fleet:
     @property
     def ready(self) -> dict[str, bool]:
         """Whether each takes requests, by name."""
-        return {name: member.ready for name, member in self._members.items()}
+        kept_out = self._kept_out()
+        return {name: member.says_ready and name not in kept_out for name, member in self._members.items()}
 
     @property
     def in_flight(self) -> dict[str, int]:
-        """Requests at each, by name."""
+        """Requests of this router at each, by name."""
         return {name: member.in_flight for name, member in self._members.items()}
 
     @property
@@ -117,25 +93,79 @@ class Fleet:
         """How fast each can go, by name; 0 where it is not known yet."""
         return {name: member.speed.tokens_per_s for name, member in self._members.items()}
 
-    def assign(self, tokens: int, program: str | None = None, excluded: Collection[str] = ()) -> Ticket | None:
-        """A place for a request of about `tokens` tokens at the best replica, or None where there is none."""
-        chosen = route(self._facts(program), tokens, excluded)
-        if chosen is None:
-            return None
-        member = self._members[chosen.name]
+    @property
+    def state_age_s(self) -> dict[str, float]:
+        """How long ago each said something of itself, by name; inf: never."""
+        now_s = self._clock()
+        return {name: now_s - member.heard_s for name, member in self._members.items()}
+
+    @property
+    def stale(self) -> dict[str, bool]:
+        """Whether that is too long ago, by name."""
+        now_s, limit_s = self._clock(), self.limits.stale_s
+        return {name: member.stale(now_s, limit_s) for name, member in self._members.items()}
+
+    @property
+    def ejected(self) -> dict[str, bool]:
+        """Whether each is ejected, by name."""
+        return {name: member.record.out for name, member in self._members.items()}
+
+    # -- the choice ---------------------------------------------------------------------------------------------------
+
+    def candidates(self, program: str | None = None, prefix: Sequence[int] = ()) -> list[Replica]:
+        """The facts of every replica for a request of this program whose prompt has these keys (`prefixes.chain`)."""
+        members = self._members
+        speeds = [member.speed.tokens_per_s for member in members.values() if member.speed.tokens_per_s]
+        matched = self._prefixes.matched(prefix) if prefix else {}
+        context = Context(
+            now_s=self._clock(),
+            stale_s=self.limits.stale_s,
+            usual_tokens=self._usual_tokens / 2,  # those in flight are half done, on average
+            usual_speed=sum(speeds) / len(speeds) if speeds else 1.0,
+            home=None if program is None else self._homes.get(program),
+            prefix_tokens={name: BLOCK_TOKENS * blocks for name, blocks in matched.items()},
+            kept_out=self._kept_out(),
+        )
+        return [member.facts(name, context) for name, member in members.items()]
+
+    def take(self, name: str, tokens: int, program: str | None = None, prefix: Sequence[int] = ()) -> Ticket:
+        """A place at this replica for a request of about `tokens` tokens.
+
+        Raises:
+            KeyError: for a replica that is no more.
+
+        """
+        now_s, member = self._clock(), self._members[name]
+        ticket = Ticket(name, tokens, now_s, member)
         member.in_flight += 1
         member.left_tokens += tokens
+        self._budget.request(now_s)
+        self._usual_tokens += _MEMORY * (tokens - self._usual_tokens)
+        if prefix:
+            self._prefixes.note(prefix, name)
         if program is not None:
-            self._homes[program] = chosen.name
+            self._homes[program] = name
             self._homes.move_to_end(program)
             if len(self._homes) > LONGEST_MEMORY:
                 self._homes.popitem(last=False)
-        return Ticket(chosen.name, tokens, member)
+        return ticket
+
+    def may_retry(self) -> bool:
+        """Whether the budget has a retry left, which this takes from it."""
+        return self._budget.retry(self._clock())
+
+    # -- how requests fare --------------------------------------------------------------------------------------------
+
+    def answered(self, ticket: Ticket, status: int) -> None:
+        """The replica's answer to the request began with this status."""
+        now_s = self._clock()
+        ticket.member.record.answered(now_s, now_s - ticket.taken_s, good=status < 500)
 
     def produced(self, ticket: Ticket, tokens: int) -> None:
         """The request brought this many more tokens."""
         member, done = ticket.member, min(tokens, ticket.left_tokens)
         member.speed.tokens += tokens
+        member.passed_tokens += tokens
         ticket.left_tokens -= done
         member.left_tokens -= done
 
@@ -148,27 +178,72 @@ class Fleet:
         member.in_flight -= 1
         member.left_tokens -= ticket.left_tokens
         ticket.left_tokens = 0
-
-    def probed(self, name: str, now_s: float, ready: bool) -> None:
-        """A probe's answer: whether the replica says that it is ready. Lets an ejected one back in."""
-        member = self._members[name]
-        member.ready, member.failures = ready, 0
-        member.speed.sample(now_s, member.in_flight)
+        self.on_change()
 
     def failed(self, name: str) -> None:
-        """A probe or a request did not get through; enough of them in a row eject the replica."""
-        member = self._members.get(name)  # it may be gone since the request was sent
-        if member is None:
-            return
-        member.failures += 1
-        if member.failures >= FAILURES_TO_EJECT:
-            member.ready = False
+        """A request to this replica did not get through; enough of them in a row eject it."""
+        member, now_s = self._members.get(name), self._clock()  # it may be gone since the request was sent
+        if member and member.record.failed(now_s):
+            self._eject(member, now_s)
+            self.on_change()
 
-    def _facts(self, program: str | None) -> list[Replica]:
-        home = None if program is None else self._homes.get(program)
-        known = [member.speed.tokens_per_s for member in self._members.values() if member.speed.tokens_per_s]
-        usual = sum(known) / len(known) if known else 1.0  # what a replica without history is taken for
-        return [
-            Replica(name, member.ready, member.left_tokens, member.speed.tokens_per_s or usual, name == home)
-            for name, member in self._members.items()
-        ]
+    # -- what replicas say --------------------------------------------------------------------------------------------
+
+    def pushed(self, name: str, state: EngineState) -> None:
+        """The replica pushed its state."""
+        now_s = self._clock()
+        self._members[name].hear(state, now_s)
+        self._review(now_s)
+        self.on_change()
+
+    def probed(self, name: str, *, ready: bool) -> None:
+        """A probe's answer: whether the replica says that it is ready. Lets an ejected one in whose time is over."""
+        now_s, member = self._clock(), self._members[name]
+        member.probe(now_s, ready=ready)
+        if ready and member.record.due(now_s):
+            member.record.readmit()
+        self._review(now_s)
+        self.on_change()
+
+    def missed(self, name: str) -> None:
+        """A stream broke or fell silent, or a probe came to nothing; enough of them in a row, and it is lost."""
+        member = self._members[name]
+        member.miss()
+        if member.losses != self.limits.losses:
+            return
+        member.says_ready = False
+        member.forget_state()
+        self._prefixes.forget(name)
+        self.on_lost(member.url)
+        self.on_change()
+
+    def unreadable(self, name: str) -> None:
+        """The replica has no stream, or none that can be read: it is probed instead."""
+        self._members[name].forget_state()
+
+    def wants_probe(self, name: str) -> bool:
+        """Whether only a probe can tell how the replica is."""
+        now_s, member = self._clock(), self._members[name]
+        return not member.streams or member.stale(now_s, self.limits.stale_s) or member.record.due(now_s)
+
+    # -- ejection -----------------------------------------------------------------------------------------------------
+
+    def _review(self, now_s: float) -> None:
+        if now_s - self._reviewed_s < _REVIEW_EVERY_S:
+            return
+        self._reviewed_s = now_s
+        for name in outliers({name: member.record for name, member in self._members.items()}, self.limits, now_s):
+            self._eject(self._members[name], now_s)
+
+    def _eject(self, member: Member, now_s: float) -> None:
+        out = sum(other.record.out for other in self._members.values())
+        if not member.record.out and 2 * (out + 1) <= len(self._members):
+            member.record.eject(now_s)
+
+    def _kept_out(self) -> Collection[str]:
+        """The ejected; nobody, where fewer than half of the replicas would take requests: they would drown."""
+        out = [name for name, member in self._members.items() if member.record.out]
+        if not out:
+            return ()
+        left = sum(member.says_ready and not member.record.out for member in self._members.values())
+        return out if 2 * left >= len(self._members) else ()

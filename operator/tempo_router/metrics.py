@@ -1,75 +1,104 @@
 """The router's metrics, `tempo_router_*`."""
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from math import isnan
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+from tempo_api.children import Children
 from tempo_api.openai import Ending
 from tempo_core.gain import Outcome
 from tempo_router.fleet import Fleet
+from tempo_router.tenants import Exchange
 
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 _GAPS: Final = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
-    """Counts how requests and programs ended, by class; shows the fleet as it is when asked."""
+    """Counts how requests and programs ended, by class."""
 
-    def __init__(self, registry: CollectorRegistry, fleet: Fleet) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"tempo_router_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, buckets: Iterable[float] = _SECONDS) -> Histogram:
-            return Histogram(
-                f"tempo_router_{name}_seconds", text, ["slo_class"], registry=registry, buckets=tuple(buckets)
-            )
+        def counters(name: str, text: str, *labels: str) -> Children[Counter]:
+            return Children(counter(name, text, *labels))
 
-        self.requests = counter("requests", "Requests by the way they ended.", "slo_class", "outcome")
-        self.attained = counter("attained", "Requests that met their class's objectives.", "slo_class")
-        self.gain = counter("gain", "Service gain of requests, and of programs when they end.", "slo_class")
-        self.programs = counter("programs", "Programs that ended.", "slo_class")
-        self.programs_attained = counter("programs_attained", "Programs that ended in time.", "slo_class")
+        def histograms(name: str, text: str, buckets: Iterable[float] = _SECONDS) -> Children[Histogram]:
+            name = f"tempo_router_{name}_seconds"
+            return Children(Histogram(name, text, ["slo_class"], registry=registry, buckets=tuple(buckets)))
+
+        self.requests = counters("requests", "Requests by the way they ended.", "slo_class", "outcome")
+        self.attained = counters("attained", "Requests that met their class's objectives.", "slo_class")
+        self.gain = counters("gain", "Service gain of requests, and of programs when they end.", "slo_class")
+        self.programs = counters("programs", "Programs that ended.", "slo_class")
+        self.programs_attained = counters("programs_attained", "Programs that ended in time.", "slo_class")
         self.retries = counter("retries", "Requests sent to another replica after one failed.")
-        self.clamped = counter("clamped", "Targets tighter than the class's own that were not granted.", "what")
+        self.clamped = counters("clamped", "Targets tighter than the class's own that were not granted.", "what")
         self.reloads = counter("reloads", "Configurations taken over from the changed file.")
-        self.queued = histogram("queue", "From arrival to the replica that answers.")
-        self.ttft = histogram("ttft", "Time to first token of completed requests.")
-        self.tbt = histogram("tbt", "Mean time between tokens of completed requests.", _GAPS)
-        self.ttlt = histogram("ttlt", "Time to last token of completed requests.")
-        _show_fleet(registry, fleet)
+        self.queued = histograms("queue", "From arrival to the replica that answers.")
+        self.ttft = histograms("ttft", "Time to first token of completed requests.")
+        self.tbt = histograms("tbt", "Mean time between tokens of completed requests.", _GAPS)
+        self.ttlt = histograms("ttlt", "Time to last token of completed requests.")
 
     def ended(self, ending: Ending, outcome: Outcome) -> None:
         """Count a request."""
         slo_class = outcome.slo_class
-        self.requests.labels(slo_class, ending.value).inc()
-        self.gain.labels(slo_class).inc(outcome.gain)
-        self.attained.labels(slo_class).inc(outcome.attained)
+        self.requests[slo_class, ending.value].inc()
+        self.gain[slo_class].inc(outcome.gain)
+        self.attained[slo_class].inc(outcome.attained)
         if ending is Ending.COMPLETED:
-            self.ttlt.labels(slo_class).observe(outcome.ttlt_s)
-            for histogram, seconds in ((self.ttft, outcome.ttft_s), (self.tbt, outcome.tbt_s)):
+            self.ttlt[slo_class].observe(outcome.ttlt_s)
+            for histograms, seconds in ((self.ttft, outcome.ttft_s), (self.tbt, outcome.tbt_s)):
                 if not isnan(seconds):
-                    histogram.labels(slo_class).observe(seconds)
+                    histograms[slo_class].observe(seconds)
 
     def program_ended(self, outcome: Outcome) -> None:
         """Count a program."""
-        self.programs.labels(outcome.slo_class).inc()
-        self.programs_attained.labels(outcome.slo_class).inc(outcome.attained)
-        self.gain.labels(outcome.slo_class).inc(outcome.gain)
+        self.programs[outcome.slo_class].inc()
+        self.programs_attained[outcome.slo_class].inc(outcome.attained)
+        self.gain[outcome.slo_class].inc(outcome.gain)
 
 
-def _show_fleet(registry: CollectorRegistry, fleet: Fleet) -> None:
-    def show(metric: str, text: str, read: Callable[[], Mapping[str, float]]) -> None:
-        gauge = Gauge(f"tempo_router_{metric}", text, ["replica"], registry=registry)
-        for name in fleet.urls:
-            gauge.labels(name).set_function(partial(_at, read, name))
+class Live(Collector):
+    """The replicas and the line as they are when somebody asks.
 
-    show("in_flight", "Requests at the replica.", lambda: fleet.in_flight)
-    show("replica_ready", "Whether the replica takes requests.", lambda: fleet.ready)
-    show("replica_tokens_per_second", "How fast the replica can go.", lambda: fleet.tokens_per_s)
+    Args:
+        fleet: the replicas, which come and go.
+        held: how many requests wait for one, by class.
+        tenants: how tenants' shares are kept in step with other routers'; None: they are not.
+
+    """
+
+    def __init__(self, fleet: Fleet, held: Mapping[str, int], tenants: Exchange | None = None) -> None:
+        self._fleet = fleet
+        self._held = held
+        self._tenants = tenants
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        fleet = self._fleet
+        yield _gauge("held", "Requests that wait for a replica.", "slo_class", self._held)
+        if self._tenants:
+            text = "Whether tenants' shares hold over all routers."
+            yield GaugeMetricFamily("tempo_router_tenants_shared", text, value=float(bool(self._tenants.shared)))
+        for name, text, values in (
+            ("in_flight", "Requests at the replica.", fleet.in_flight),
+            ("replica_ready", "Whether the replica takes requests.", fleet.ready),
+            ("replica_stale", "Whether it has said nothing of itself for too long.", fleet.stale),
+            ("replica_ejected", "Whether it is left alone, because requests fare worse there.", fleet.ejected),
+            ("replica_state_age_seconds", "Since it last said something of itself.", fleet.state_age_s),
+            ("replica_tokens_per_second", "How fast the replica can go.", fleet.tokens_per_s),
+        ):
+            yield _gauge(name, text, "replica", values)
 
 
-def _at(read: Callable[[], Mapping[str, float]], name: str) -> float:
-    return float(read()[name])
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    gauge = GaugeMetricFamily(f"tempo_router_{name}", text, labels=[label])
+    for key, value in values.items():
+        gauge.add_metric([key], float(value))
+    return gauge

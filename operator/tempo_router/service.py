@@ -1,33 +1,40 @@
 """What the router does with each kind of request: resolve it, send it on, keep its books."""
 
 import asyncio
-import uuid
+import secrets
 from collections.abc import Callable, Mapping
-from math import inf
+from itertools import count
 from typing import Any, Final
 
-import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tempo_api.http.relay import forwarded_headers
+from tempo_api.http.relay import Connections, forwarded_headers
+from tempo_api.http.server import read_body
 from tempo_api.intake import Resolved, resolve
 from tempo_api.manifest import Pool
-from tempo_api.openai import APIError, Ending, parse_body
+from tempo_api.openai import APIError, Ending, output_cap, parse_body
 from tempo_api.wire import INTAKE_HEADER
+from tempo_core.prefixes import chain
 from tempo_core.programs import Programs
-from tempo_core.slo import Pattern
+from tempo_core.routing import Demand
+from tempo_core.slo import Pattern, SLOClass
+from tempo_router.access import Entry, Principal, entry_of, principal_of
 from tempo_router.books import Books
-from tempo_router.estimate import OutputLengths, prompt_tokens
-from tempo_router.fleet import PROMPT_SHARE
-from tempo_router.forward import HOLD_S, Errand, Forwarder
+from tempo_router.estimate import OutputLengths, prompt_of, prompt_tokens
+from tempo_router.forward import Errand, Forwarder
+from tempo_router.line import Line, Turn
 from tempo_router.metrics import Metrics
 from tempo_router.upstreams import Upstreams
 
-SESSION: Final = web.AppKey("session", aiohttp.ClientSession)
+CONNECTIONS: Final = web.AppKey("connections", Connections)
 REQUEST_ID: Final = "x-request-id"
-BODY_TIMEOUT_S: Final = 60.0
 _LONGEST_ID: Final = 256
+_PLAIN: Final = Demand(SLOClass("", Pattern.BEST_EFFORT), prompt_tokens=0.0, output_tokens=1.0)
+"""What an engine does without its batch: tokenizing, and whatever else passes as it is."""
+_FOR_OPERATORS: Final = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+"""Paths of the engine's that change what it serves."""
+_NO_CAP: Final = 1 << 20
 _BOOKED: Final = web.RequestKey("booked", bool)
 
 
@@ -49,23 +56,30 @@ class Service:
         self._clock = clock
         self._programs = Programs()
         self._lengths = OutputLengths()
-        self._forwarder = Forwarder(upstreams, metrics, clock)
+        # Unlike those of any other router, and far cheaper than a random one for each request.
+        self._ids = map(f"{secrets.token_hex(8)}{{:016x}}".format, count())
+        self.line = Line(upstreams.fleet, clock, _most_held(pool), pool.settings)
+        self._forwarder = Forwarder(self.line, upstreams.fleet, metrics, clock)
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/chat/completions` and `/v1/completions`."""
+        """What generates text: `POST` to an `Endpoint`."""
         arrival_s = self._clock()
-        raw = await self._read(request)
+        raw = await read_body(request, self.pool.spec.router.max_body_bytes)
         body = parse_body(raw)
         model = body.get("model")
         if model is not None:
             self._check_model(model)
-        resolved = resolve(request.headers, body, self.pool, self._programs, arrival_s)
+        principal = principal_of(request)
+        resolved = resolve(request.headers, body, self.pool, self._programs, arrival_s, principal.grant)
         request[_BOOKED] = True
-        books = Books(resolved, arrival_s, prompt_tokens(body), self._clock)
-        ending = Ending.INTERNAL
+        books, entry = Books(resolved, arrival_s, prompt_tokens(body), self._clock), entry_of(request)
+        ending, turn = Ending.INTERNAL, None
         try:
-            errand = self._errand(request, raw, body, resolved, books)
-            relayed = await self._forwarder.send(errand, request.app[SESSION])
+            with principal.hold(resolved.slo.name):
+                turn = self._turn(raw, body, resolved, books)
+                headers = self._headers(request, principal, entry)
+                errand = Errand(request, raw, headers, turn, resolved.intake, books)
+                relayed = await self._forwarder.send(errand, request.app[CONNECTIONS])
             ending = relayed.ending
             return relayed.response
         except APIError as error:
@@ -75,14 +89,18 @@ class Service:
             ending = Ending.CLIENT_CLOSED
             raise
         finally:
-            self._close(resolved, books, ending)
+            self._close(entry, resolved, books, turn, ending)
 
     async def pass_through(self, request: web.Request) -> web.StreamResponse:
-        """Everything else under `/v1`: to the least busy replica, as it is."""
-        raw = await self._read(request)
-        errand = Errand(request, raw, _headers(request), self._clock(), tokens=1)
-        relayed = await self._forwarder.send(errand, request.app[SESSION])
-        self._metrics.requests.labels("", relayed.ending.value).inc()
+        """What else the engine has for callers: to the least busy replica, as it is."""
+        if request.path in _FOR_OPERATORS:
+            raise APIError(Ending.UNKNOWN_PATH, f"Unknown request URL: {request.method} {request.path}.")
+        raw = await read_body(request, self.pool.spec.router.max_body_bytes)
+        turn, entry = Turn(next(self._ids), _PLAIN, self._clock(), needs_room=False), entry_of(request)
+        errand = Errand(request, raw, self._headers(request, principal_of(request), entry), turn)
+        relayed = await self._forwarder.send(errand, request.app[CONNECTIONS])
+        entry.ending = relayed.ending
+        self._metrics.requests["", relayed.ending.value].inc()
         return relayed.response
 
     async def models(self, _: web.Request) -> web.Response:
@@ -101,12 +119,14 @@ class Service:
 
     def refused(self, request: web.Request, ending: Ending) -> None:
         """Count a request that was refused before it had books."""
+        entry_of(request).ending = ending
         if not request.get(_BOOKED):
-            self._metrics.requests.labels("", ending.value).inc()
+            self._metrics.requests["", ending.value].inc()
 
     def reconfigure(self, pool: Pool) -> None:
         """Go on with another configuration; requests in flight keep theirs."""
         self.pool = pool
+        self.line.gate.settings, self.line.gate.capacity = pool.settings, _most_held(pool)
         self._metrics.reloads.inc()
 
     def expire(self) -> None:
@@ -114,46 +134,41 @@ class Service:
         for outcome in self._programs.expire(self._clock()):
             self._metrics.program_ended(outcome)
 
-    def _errand(
-        self, request: web.Request, raw: bytes, body: Mapping[str, Any], resolved: Resolved, books: Books
-    ) -> Errand:
-        slo, intake = resolved.slo, resolved.intake
+    def _turn(self, raw: bytes, body: Mapping[str, Any], resolved: Resolved, books: Books) -> Turn:
+        slo, call, arrival_s = resolved.slo, resolved.call, books.arrival_s
         for what in resolved.clamped:
-            self._metrics.clamped.labels(what).inc()
-        work = self._lengths.expected(slo.name, body) + books.prompt_tokens * PROMPT_SHARE
-        return Errand(
-            request,
-            raw,
-            _headers(request),
-            books.arrival_s,
-            tokens=round(work),
-            slo_class=slo.name,
-            intake=intake,
-            books=books,
-            patience_s=min(slo.max_queue_time_s, HOLD_S),
-            due_s=books.arrival_s + slo.deadline_s() if slo.pattern is Pattern.DEADLINE else inf,
+            self._metrics.clamped[what].inc()
+        began_s = call.program_arrival_s if call else arrival_s
+        due_s = call.deadline_s if call else arrival_s + slo.deadline_s()
+        output_tokens = self._lengths.expected(slo.name, body)
+        return Turn(
+            next(self._ids),
+            Demand(slo, books.prompt_tokens, output_tokens, arrival_s - began_s, due_s - began_s),
+            arrival_s,
+            resolved.intake.tenant,
+            call,
+            chain(prompt_of(raw)) if len(self._upstreams.fleet.urls) > 1 else (),
+            output_cap(body) or _NO_CAP,
         )
 
-    def _close(self, resolved: Resolved, books: Books, ending: Ending) -> None:
+    def _close(self, entry: Entry, resolved: Resolved, books: Books, turn: Turn | None, ending: Ending) -> None:
         ending, outcome = books.finish(ending)
+        entry.complete(resolved.intake, ending, outcome)
         self._metrics.ended(ending, outcome)
+        if turn:
+            self.line.ended(turn, outcome.prompt_tokens, outcome.output_tokens)
         if ending is Ending.COMPLETED:
             self._lengths.learn(outcome.slo_class, outcome.output_tokens)
         if resolved.call and (program := self._programs.end(resolved.call, outcome, self._clock())):
             self._metrics.program_ended(program)
 
-    async def _read(self, request: web.Request) -> bytes:
-        """The body, within the limit that the pool has now."""
-        limit, body = self.pool.spec.router.max_body_bytes, bytearray()
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        raise APIError(Ending.BODY_TOO_LARGE, f"The body is larger than {limit} bytes.")
-        except TimeoutError as error:
-            raise APIError(Ending.CLIENT_CLOSED, f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from error
-        return bytes(body)
+    def _headers(self, request: web.Request, principal: Principal, entry: Entry) -> CIMultiDict[str]:
+        """The client's headers as they go on: none that only the router may set, and always an id."""
+        headers = forwarded_headers(request.headers, (INTAKE_HEADER, *principal.own_headers))
+        if not 0 < len(headers.get(REQUEST_ID, "")) <= _LONGEST_ID:
+            headers[REQUEST_ID] = next(self._ids)
+        entry.request_id = headers[REQUEST_ID]
+        return headers
 
     def _check_model(self, name: str) -> None:
         served = self.pool.served_model_name
@@ -165,9 +180,6 @@ class Service:
         return {"id": self.pool.served_model_name, "object": "model", "created": 0, "owned_by": "tempo"}
 
 
-def _headers(request: web.Request) -> CIMultiDict[str]:
-    """The client's headers as they go on: none that only the router may set, and always an id."""
-    headers = forwarded_headers(request.headers, {INTAKE_HEADER})
-    if not 0 < len(headers.get(REQUEST_ID, "")) <= _LONGEST_ID:
-        headers[REQUEST_ID] = uuid.uuid4().hex
-    return headers
+def _most_held(pool: Pool) -> int:
+    """The other half of what the router takes is for those that have a replica."""
+    return max(pool.spec.router.max_concurrent_requests // 2, 1)

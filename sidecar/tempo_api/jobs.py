@@ -39,6 +39,8 @@ def job_from_facts(
     if slo is None:
         slo = pool.default
         bad.append("slo_class")
+    if facts.degraded:
+        slo = without_promise(slo)
     if slo.pattern is Pattern.LATENCY:
         bad += [name for name in ("ttft_s", "tbt_s") if getattr(facts, name) == 0.0]
         slo = with_targets(slo, facts.ttft_s or None, facts.tbt_s or None)
@@ -54,7 +56,7 @@ def job_from_facts(
         program=facts.program,
         program_arrival_s=facts.program_arrival_s,
         banked_gain=facts.banked_gain or 0.0,
-        latest_s=facts.latest_s,
+        latest_s=None if facts.degraded else facts.latest_s,
         later_prompt_tokens=facts.later_prompt_tokens or 0.0,
         later_output_tokens=facts.later_output_tokens or 0.0,
         priority=priority,
@@ -68,6 +70,12 @@ def with_targets(slo: SLOClass, ttft_s: float | None, tbt_s: float | None) -> SL
     """The class with the targets that a caller asked for; None leaves the class's own."""
     given = {name: value for name, value in (("ttft_s", ttft_s), ("tbt_s", tbt_s)) if value is not None}
     return replace(slo, objectives=replace(slo.objectives, **given)) if given else slo
+
+
+@lru_cache(maxsize=1024)
+def without_promise(slo: SLOClass) -> SLOClass:
+    """The class as best effort."""
+    return replace(slo, pattern=Pattern.BEST_EFFORT)
 
 
 def _deadline_s(slo: SLOClass, facts: Facts, arrival_s: float) -> float:

@@ -21,7 +21,9 @@ from tempo_core.lengths import valid_grid
 PREFIX: Final = "tempo_"
 INTAKE_HEADER: Final = "x-tempo-intake"
 
-CLASS_HEADERS: Final = ("x-tempo-slo-class", "x-llm-d-inference-objective", "x-gateway-inference-objective")
+CLASS_HEADER: Final = "x-tempo-slo-class"
+"""Of a request, the class asked for; of its answer, the class that it was served as."""
+CLASS_HEADERS: Final = (CLASS_HEADER, "x-llm-d-inference-objective", "x-gateway-inference-objective")
 TTFT_HEADERS: Final = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
 TBT_HEADERS: Final = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
 DEADLINE_HEADER: Final = "x-tempo-deadline-ms"
@@ -29,13 +31,13 @@ TENANT_HEADERS: Final = ("x-llm-d-inference-fairness-id", "x-gateway-inference-f
 PROGRAM_HEADER: Final = "x-tempo-program-id"
 SESSION_HEADERS: Final = ("x-claude-code-session-id", "x-session-id", "x-session-affinity", "session-id")
 STAGE_HEADER: Final = "x-tempo-stage"
-PARENTS_HEADER: Final = "x-tempo-parent-ids"
 PROGRAM_DEADLINE_HEADER: Final = "x-tempo-program-deadline-ms"
 FINAL_HEADER: Final = "x-tempo-program-final"
 
 QUEUE_HEADER: Final = "x-tempo-queue-ms"
 REPLICA_HEADER: Final = "x-tempo-replica"
 DROPPED_HEADER: Final = "x-tempo-dropped-reason"
+DEGRADED_HEADER: Final = "x-tempo-degraded"
 
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -63,10 +65,15 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """Expected of the program's later stages, all calls."""
     later_output_tokens: float = 0.0
     tenant: str = ""
+    degraded: bool = False
+    """It waited at the router for longer than its class allows, and goes on without a promise."""
 
 
 def encode_intake(intake: Intake) -> str:
     """The value of `INTAKE_HEADER`; plain ASCII, as headers must be."""
+    encoded = msgspec.json.encode(intake)
+    if encoded.isascii():
+        return encoded.decode()
     return json.dumps(msgspec.to_builtins(intake), separators=(",", ":"))
 
 
@@ -98,20 +105,22 @@ class Facts:
     later_prompt_tokens: float | None = None
     later_output_tokens: float | None = None
     tenant: str | None = None
+    degraded: float | None = None
+    """1 where the router took its promise from it; see `Intake`."""
 
 
 _TEXT: Final = ("slo_class", "program", "tenant")
 _NUMBERS: Final = (
     "arrival_s", "ttft_s", "tbt_s", "deadline_s", "program_arrival_s", "banked_gain",
-    "latest_s", "later_prompt_tokens", "later_output_tokens",
+    "latest_s", "later_prompt_tokens", "later_output_tokens", "degraded",
 )  # fmt: skip
+_KEYS: Final = tuple((name, PREFIX + name) for name in (*_TEXT, *_NUMBERS))
 _LONGEST_TEXT: Final = 256
 
 
 def encode_facts(facts: Facts) -> dict[str, Any]:
     """`facts` as entries of `vllm_xargs`: flat, absent where unknown."""
-    named = {name: getattr(facts, name) for name in (*_TEXT, *_NUMBERS)}
-    xargs = {PREFIX + name: value for name, value in named.items() if value is not None}
+    xargs: dict[str, Any] = {key: value for name, key in _KEYS if (value := getattr(facts, name)) is not None}
     if facts.lengths is not None:
         xargs[PREFIX + "lengths"] = list(facts.lengths)
     return xargs

@@ -24,6 +24,7 @@ Examples:
   tempo bench load --url http://127.0.0.1:8000/v1 --rate 2 --seconds 60
   tempo bench replay build/workload/*.jsonl     # a trace, with its own lengths
   tempo bench overhead          # what router, sidecar and scheduler cost
+  tempo bench router            # what a request costs in other routers and in Tempo's
 """
 
 _DEMO_EPILOG = """\b
@@ -51,6 +52,14 @@ _OVERHEAD_EPILOG = """\b
 Examples:
   tempo bench overhead
   tempo bench overhead --scale 0.2 --out build/look
+"""
+
+_ROUTER_EPILOG = """\b
+Examples:
+  tempo bench router --scale 0.1                # a look, not a result
+  tempo bench router --rivals build/rivals      # what `make bench-router` runs
+  tempo bench router --soak 600                 # memory over ten minutes
+  tempo bench router --streams 2000 --gap 250   # so many streams through one process
 """
 
 
@@ -158,6 +167,44 @@ def overhead(manifest: Path, out: Path, scale: float) -> None:
         run_overhead(manifest, out, scale, _console())
     except (PoolError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+
+
+@bench.command(epilog=_ROUTER_EPILOG)
+@click.option(
+    "--rivals",
+    type=_PATH,
+    default=Path("build/rivals"),
+    metavar="FOLDER",
+    help="Virtual environment that has the other routers; those it lacks are left out.",
+)
+@click.option("--out", type=_PATH, default=Path("build/bench-router"), metavar="FOLDER", help="Where results go.")
+@click.option("--scale", type=click.FloatRange(0.01, 10.0), default=1.0, help="Times the usual duration of everything.")
+@click.option(
+    "--soak", type=_POSITIVE, metavar="SECONDS", help="Instead: memory of Tempo's router under a steady load."
+)
+@click.option(
+    "--streams", type=click.IntRange(1, 20_000), help="Instead: so many streams at once through Tempo's router."
+)
+@click.option("--gap", type=click.IntRange(1), default=50, metavar="MS", help="Between the chunks of --streams.")
+def router(rivals: Path, out: Path, scale: float, soak: float | None, streams: int | None, gap: int) -> None:
+    """Latency, throughput, CPU and memory of routers side by side, in front of the same instant backend."""
+    from tempo_bench.routers.cases import Plan  # noqa: PLC0415  # only this needs them
+    from tempo_bench.routers.run import run_routers  # noqa: PLC0415
+    from tempo_bench.routers.soak import run_soak  # noqa: PLC0415
+    from tempo_bench.routers.streams import run_streams  # noqa: PLC0415
+
+    if soak and streams:
+        raise click.UsageError("Choose --soak or --streams; each is a run of its own.")
+    try:
+        if soak:
+            sound = run_soak(soak, out, _console())
+        elif streams:
+            sound = run_streams(streams, gap, out, _console())
+        else:
+            sound = run_routers(rivals, out, Plan().scaled(scale), _console())
+    except PoolError as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(0 if sound else 1)
 
 
 def _console() -> Console:

@@ -44,7 +44,12 @@ def default_grid(max_tokens: float) -> tuple[float, ...]:
     can be met would be given up until something has been learned.
     """
     cap = min(max_tokens, DEFAULT_TOKENS)
-    return tuple(min(max(cap * log(1.0 - p) / log(_TAIL_P), 1.0), max(cap, 1.0)) for p in GRID)
+    return exponential_grid(-cap / log(_TAIL_P), cap)
+
+
+def exponential_grid(mean: float, cap: float) -> tuple[float, ...]:
+    """The grid where only the mean length is known, and that no response is longer than the cap."""
+    return tuple(min(max(-mean * log(1.0 - p), 1.0), max(cap, 1.0)) for p in GRID)
 
 
 def valid_grid(values: Sequence[float]) -> bool:

@@ -52,6 +52,17 @@ class GainRule:
         return self.decay == inf
 
 
+class Overload(StrEnum):
+    """What becomes of a request that the router has held for as long as its class may wait."""
+
+    SHED = "Shed"
+    """It is refused."""
+    QUEUE = "Queue"
+    """It goes on waiting, and is served late."""
+    DEGRADE = "Degrade"
+    """It goes on as best effort."""
+
+
 @dataclass(frozen=True, slots=True)
 class SLOClass:
     """One class of traffic, as every part of Tempo knows it."""
@@ -61,6 +72,7 @@ class SLOClass:
     objectives: Objectives = field(default_factory=Objectives)
     gain: GainRule = field(default_factory=GainRule)
     max_queue_time_s: float = inf
+    overload: Overload = Overload.QUEUE
 
     def deadline_s(self, stage: int = 0) -> float:
         """Seconds that a response has, from its own arrival, or for a collective class from its program's arrival.

@@ -1,18 +1,22 @@
 """The request analyser: what the engine is told of a request, and what its body becomes. Pure functions."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from tempo_api.manifest import Pool
-from tempo_api.openai import APIError, Ending, output_cap
+from tempo_api.openai import APIError, Ending, Endpoint, output_cap
+from tempo_api.prompt import prompt_estimate
 from tempo_api.wire import Facts, Intake, encode_facts, strip_reserved
 from tempo_core.slo import Pattern, SLOClass
 from tempo_sidecar.lengths import LengthModel, LengthQuery, Prediction
 
-_CHARACTERS_A_TOKEN: Final = 4
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+"""A JSON object whose values stay the bytes that they came in."""
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _COMPLETIONS_CAP: Final = 16
 """`max_tokens` of /v1/completions where the caller gives none: OpenAI's default, and vLLM's."""
 _LAX_S: Final = 3600.0
@@ -32,6 +36,7 @@ class Work:
     """One prompt, one choice: its length can be compared with the prediction."""
     facts: Facts
     lengths: Prediction
+    endpoint: Endpoint
 
     @property
     def priority(self) -> int:
@@ -45,13 +50,15 @@ class Work:
 
 def granted(slo: SLOClass, intake: Intake) -> SLOClass:
     """`slo` with the looser targets that the router granted the caller."""
+    if intake.ttft_s is None and intake.tbt_s is None:
+        return slo
     given = {"ttft_s": intake.ttft_s, "tbt_s": intake.tbt_s}
     looser = {name: value for name, value in given.items() if value is not None}
-    return replace(slo, objectives=replace(slo.objectives, **looser)) if looser else slo
+    return replace(slo, objectives=replace(slo.objectives, **looser))
 
 
 def analyse(
-    intake: Intake, body: Mapping[str, Any], pool: Pool, lengths: LengthModel, now_s: float, *, chat: bool
+    intake: Intake, body: Mapping[str, Any], pool: Pool, lengths: LengthModel, now_s: float, *, endpoint: Endpoint
 ) -> Work:
     """A request that reaches the sidecar at `now_s`. A class that the pool does not know is served as its default."""
     slo = granted(pool.classes.get(intake.slo_class, pool.default), intake)
@@ -59,7 +66,7 @@ def analyse(
     deadline_s = None if intake.deadline_s is None else max(arrival_s + intake.deadline_s, 0.0)
     prompt_tokens, prompts = prompt_estimate(body)
     cap = output_cap(body)
-    cap = _COMPLETIONS_CAP if cap is None and not chat else cap
+    cap = _COMPLETIONS_CAP if cap is None and endpoint is Endpoint.COMPLETIONS else cap
     predicted = lengths.predict(LengthQuery(slo.name, prompt_tokens, cap, intake.stage, body))
     facts = Facts(
         slo_class=slo.name,
@@ -75,56 +82,68 @@ def analyse(
         later_prompt_tokens=intake.later_prompt_tokens or None,
         later_output_tokens=intake.later_output_tokens or None,
         tenant=intake.tenant or None,
+        degraded=1.0 if intake.degraded else None,
     )
     single = prompts == 1 and (body.get("n") or 1) == 1
-    return Work(slo, arrival_s, deadline_s, prompt_tokens, single, facts, predicted)
+    return Work(slo, arrival_s, deadline_s, prompt_tokens, single, facts, predicted, endpoint)
 
 
-def prompt_estimate(body: Mapping[str, Any]) -> tuple[int, int]:
-    """About how many tokens the prompt has, and how many prompts there are. Token ids are counted, text is guessed."""
-    prompt = body.get("prompt")
-    if not isinstance(prompt, list) or not prompt:
-        return _tokens(_characters(prompt if isinstance(prompt, str) else body.get("messages"))), 1
-    if isinstance(prompt[0], int):
-        return len(prompt), 1
-    return sum(len(p) if isinstance(p, list) else _tokens(_characters(p)) for p in prompt), len(prompt)
-
-
-def engine_body(body: Mapping[str, Any], work: Work) -> bytes:
+def engine_body(raw: bytes, body: Mapping[str, Any], work: Work) -> bytes:
     """The body that the engine gets: with the metadata, and for a stream with its usage asked for.
 
+    Every other value stays byte for byte what the caller sent. `body` is what `parse_body` made of `raw`.
+
     Raises:
-        APIError: `BAD_JSON` if it is nested too deeply to be written.
+        APIError: `BAD_JSON` if it is nested too deeply to be read.
 
     """
-    sent = dict(body)
-    sent["vllm_xargs"] = strip_reserved(body.get("vllm_xargs") or {}) | encode_facts(work.facts)
+    try:
+        sent: dict[str, Any] = _object(raw)
+    except RecursionError as error:
+        raise APIError(Ending.BAD_JSON, "The body is nested too deeply.") from error
+    sent["vllm_xargs"] = strip_reserved(_object(sent.get("vllm_xargs"))) | encode_facts(work.facts)
     sent["priority"] = work.priority
-    if body.get("stream"):
-        options = dict(body.get("stream_options") or {})
+    if body.get("stream") and work.endpoint is not Endpoint.RESPONSES:  # whose last event always has it
+        options = _object(sent.get("stream_options"))
         if not asks_usage(body):
             # With usage on, this one would add it to every event, which the caller did not ask for.
             options.pop("continuous_usage_stats", None)
         sent["stream_options"] = options | {"include_usage": True}
-    try:
-        return orjson.dumps(sent)
-    except orjson.JSONEncodeError as error:
-        raise APIError(Ending.BAD_JSON, "The body is nested too deeply.") from error
+    return msgspec.json.encode(sent)
 
 
 def without_reserved(raw: bytes) -> bytes:
-    """The body of a request on any other path, without extra arguments that only Tempo may set.
+    """The body of a request on any other path, without what only Tempo may say.
 
-    What is no JSON, or has none of them, is returned as it came.
+    What is no JSON object, or has none of that, is returned as it came.
+
+    Raises:
+        APIError: `BAD_JSON` for what an engine would read, more leniently, as JSON that says it.
+
     """
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        sent: dict[str, Any] = _object(raw)
+    except _UNREADABLE:
+        return _without_lenient(raw)
+    reserved = sent.pop("priority", None) is not None
+    try:
+        xargs = _object(sent.get("vllm_xargs"))
+    except _UNREADABLE:
+        xargs = {}
+    if len(own := strip_reserved(xargs)) < len(xargs):
+        sent["vllm_xargs"], reserved = own, True
+    return msgspec.json.encode(sent) if reserved else raw
+
+
+def _without_lenient(raw: bytes) -> bytes:
+    """Python's own parser takes other encodings, and NaN; vLLM uses it."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
         return raw
-    xargs = body.get("vllm_xargs") if isinstance(body, dict) else None
-    if not isinstance(xargs, dict) or len(own := strip_reserved(xargs)) == len(xargs):
-        return raw
-    return orjson.dumps(body | {"vllm_xargs": own})
+    if isinstance(body, dict) and not body.keys().isdisjoint({"priority", "vllm_xargs"}):
+        raise APIError(Ending.BAD_JSON, "The body is not valid JSON.")
+    return raw
 
 
 def asks_usage(body: Mapping[str, Any]) -> bool:
@@ -132,16 +151,5 @@ def asks_usage(body: Mapping[str, Any]) -> bool:
     return bool((body.get("stream_options") or {}).get("include_usage"))
 
 
-def _characters(content: object, depth: int = 4) -> int:
-    """Characters of text in a prompt, or in messages and the parts of their contents; nothing nests deeper."""
-    if isinstance(content, str):
-        return len(content)
-    if isinstance(content, dict):
-        return _characters(content.get("content"), depth) + _characters(content.get("text"), 0)
-    if isinstance(content, list) and depth:
-        return sum(_characters(part, depth - 1) for part in content)
-    return 0
-
-
-def _tokens(characters: int) -> int:
-    return characters // _CHARACTERS_A_TOKEN + 1
+def _object(raw: bytes | msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    return (raw and _OBJECT.decode(raw)) or {}

@@ -7,6 +7,8 @@ import aiohttp
 
 _FRESH_S: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=2.0)
+_OLD_S: Final = 4.0
+"""More than an answer that is asked for once a second can be."""
 
 
 class EngineHealth:
@@ -18,6 +20,11 @@ class EngineHealth:
         self._lock = asyncio.Lock()
         self._healthy = False
         self._asked_s = float("-inf")
+
+    @property
+    def latest(self) -> bool:
+        """Its last answer, for who can't wait for one; False where that was too long ago."""
+        return self._healthy and asyncio.get_running_loop().time() - self._asked_s < _OLD_S
 
     async def healthy(self) -> bool:
         """The engine's answer, at most a second old."""

@@ -163,4 +163,6 @@ def known(quantiles: Sequence[float], longest: float) -> Grid:
 
 def capped(grid: Sequence[float], max_tokens: int | None) -> Grid:
     """`grid` within the caller's cap."""
-    return tuple(grid) if max_tokens is None else tuple(min(q, max(max_tokens, 1)) for q in grid)
+    if max_tokens is None or grid[-1] <= max_tokens:
+        return tuple(grid)
+    return tuple([min(q, max(max_tokens, 1)) for q in grid])

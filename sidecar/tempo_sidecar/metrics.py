@@ -6,6 +6,7 @@ from math import isnan
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.registry import Collector
 
+from tempo_api.children import Children
 from tempo_api.openai import Ending
 from tempo_core.gain import Outcome
 
@@ -37,29 +38,29 @@ class Metrics:
 
     def ended(self, slo_class: str, ending: Ending) -> None:
         """Count a request out. `slo_class` is empty for one that was refused before it had a class."""
-        self.requests.labels(slo_class, ending.value).inc()
+        self.requests[slo_class, ending.value].inc()
 
     def completed(self, outcome: Outcome, *, streamed: bool) -> None:
         """Record a completed request."""
         name = outcome.slo_class
-        self.attained.labels(name).inc(outcome.attained)
-        self.gain.labels(name).inc(outcome.gain)
-        self.prompt_tokens.labels(name).inc(outcome.prompt_tokens)
-        self.output_tokens.labels(name).inc(outcome.output_tokens)
-        self.ttlt.labels(name).observe(outcome.ttlt_s)
+        self.attained[name].inc(outcome.attained)
+        self.gain[name].inc(outcome.gain)
+        self.prompt_tokens[name].inc(outcome.prompt_tokens)
+        self.output_tokens[name].inc(outcome.output_tokens)
+        self.ttlt[name].observe(outcome.ttlt_s)
         if streamed and not isnan(outcome.ttft_s):
-            self.ttft.labels(name).observe(outcome.ttft_s)
+            self.ttft[name].observe(outcome.ttft_s)
         if streamed and not isnan(outcome.tbt_s):
-            self.tbt.labels(name).observe(outcome.tbt_s)
+            self.tbt[name].observe(outcome.tbt_s)
 
     def program_ended(self, outcome: Outcome) -> None:
         """Record a program that began and ended here; its requests were recorded one by one."""
-        self.gain.labels(outcome.slo_class).inc(outcome.gain)
+        self.gain[outcome.slo_class].inc(outcome.gain)
 
     def bound(self, slo_class: str, *, covered: bool) -> None:
         """Record whether a response kept within its predicted bound."""
-        self.bounded.labels(slo_class).inc()
-        self.covered.labels(slo_class).inc(covered)
+        self.bounded[slo_class].inc()
+        self.covered[slo_class].inc(covered)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when scraped."""
@@ -74,8 +75,9 @@ class Metrics:
 
         self.registry.register(Scraped())
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"tempo_sidecar_{name}", text, ("slo_class", *labels), registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Children[Counter]:
+        return Children(Counter(f"tempo_sidecar_{name}", text, ("slo_class", *labels), registry=self.registry))
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"tempo_sidecar_{name}", text, ("slo_class",), buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Children[Histogram]:
+        name = f"tempo_sidecar_{name}"
+        return Children(Histogram(name, text, ("slo_class",), buckets=buckets, registry=self.registry))

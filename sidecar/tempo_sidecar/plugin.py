@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from tempo_api.reload import file_stamp
+from tempo_core.steptime import StepTime
+
 _STALE_S: Final = 10.0
 _LARGEST: Final = 1 << 16
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
 class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,26 +28,49 @@ class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
     pass_seconds_mean: float = 0.0
     preemptions: int = 0
     malformed: int = 0
-    running: int = 0
-    waiting: int = 0
+    running: _Count = 0
+    waiting: _Count = 0
+    places: _Count = 0
+    """Requests that the engine runs together; 0: unknown."""
+    cache_used: _Share = 0.0
+    """Share of the key-value cache's blocks that requests hold."""
     step_time: dict[str, float] = {}
     reasons: dict[str, int] = {}
     written_s: float = 0.0
+
+    @property
+    def learned(self) -> StepTime | None:
+        """The step-time fit; None before the first step."""
+        return msgspec.convert(self.step_time, StepTime) if self.step_time and self.steps else None
 
 
 UNKNOWN: Final = PluginStatus()
 
 
-def read_status(path: Path | None, now_s: float) -> PluginStatus:
-    """The status in `path` at `now_s` (epoch). Never raises: whatever can't be used is `UNKNOWN`."""
-    if path is None:
-        return UNKNOWN
+class StatusFile:
+    """Reads the file at `path` again whenever it has changed; there may be none."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._status = UNKNOWN
+
+    def read(self, now_s: float) -> PluginStatus:
+        """The status at `now_s` (epoch). Never raises: whatever can't be used is `UNKNOWN`."""
+        if self._path is None:
+            return UNKNOWN
+        stamp = file_stamp(self._path)
+        if stamp != self._seen:
+            self._seen, self._status = stamp, _load(self._path)
+        return self._status if now_s - self._status.written_s <= _STALE_S else UNKNOWN
+
+
+def _load(path: Path) -> PluginStatus:
     try:
         with path.open("rb") as file:
-            status = msgspec.json.decode(file.read(_LARGEST), type=PluginStatus)
+            return msgspec.json.decode(file.read(_LARGEST), type=PluginStatus)
     except (OSError, msgspec.DecodeError):
         return UNKNOWN
-    return status if now_s - status.written_s <= _STALE_S else UNKNOWN
 
 
 def status_metrics(status: PluginStatus) -> Iterable[Metric]:
@@ -57,6 +85,8 @@ def status_metrics(status: PluginStatus) -> Iterable[Metric]:
     for name, text, value in (
         ("running", "Requests running in the engine", status.running),
         ("waiting", "Requests waiting in the engine", status.waiting),
+        ("places", "Requests that the engine runs together", status.places),
+        ("cache_used_ratio", "Share of the key-value cache's blocks that requests hold", status.cache_used),
         ("pass_seconds_mean", "Mean duration of a scheduler pass", status.pass_seconds_mean),
     ):
         yield GaugeMetricFamily(f"tempo_engine_{name}", text, value=value)

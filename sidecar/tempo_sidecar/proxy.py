@@ -9,30 +9,32 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 
-from tempo_api.http.relay import forwarded_headers, new_session, relay
-from tempo_api.http.server import LIFECYCLE, error_response, make_app
+from tempo_api.http.relay import Connections, forwarded_headers, new_session, relay
+from tempo_api.http.server import LIFECYCLE, error_response, make_app, read_body
 from tempo_api.intake import resolve
 from tempo_api.manifest import Pool
-from tempo_api.openai import APIError, Ending, parse_body
+from tempo_api.openai import APIError, Ending, Endpoint, parse_body
+from tempo_api.prompt import prompt_estimate
 from tempo_api.reload import Reloader
+from tempo_api.state import STATE_PATH, EngineState
 from tempo_api.wire import INTAKE_HEADER, Intake, decode_intake
 from tempo_core.graphs import PatternGraphs
 from tempo_core.programs import Call, Programs
-from tempo_sidecar.analyse import analyse, asks_usage, engine_body, prompt_estimate, without_reserved
+from tempo_sidecar.analyse import analyse, asks_usage, engine_body, without_reserved
 from tempo_sidecar.drain import DrainNote
 from tempo_sidecar.health import EngineHealth
 from tempo_sidecar.history import HistoryKeeper, history_metrics
 from tempo_sidecar.lengths import LengthModel
 from tempo_sidecar.metrics import Metrics
-from tempo_sidecar.plugin import read_status, status_metrics
+from tempo_sidecar.plugin import StatusFile, status_metrics
 from tempo_sidecar.rate import BusyRate
+from tempo_sidecar.state import StateStream
 from tempo_sidecar.tracker import Tracker
 
 _MAX_BODY_BYTES: Final = 64 << 20
 """A bound, not a policy: what callers may send is the router's business."""
 # Only Tempo may say what comes first, and the engine takes a priority from a header too.
 _RESERVED_HEADERS: Final = (INTAKE_HEADER, "x-vllm-priority")
-_CHAT: Final = "/v1/chat/completions"
 _HOUSEKEEPING_S: Final = 1.0
 
 
@@ -67,14 +69,16 @@ class Sidecar:
         self._reloader = reloader
         self._lengths = lengths
         self._history = history or HistoryKeeper(PatternGraphs())
-        self._plugin_status = plugin_status
+        self._plugin = StatusFile(plugin_status)
         self._drain_note = drain_note
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._metrics = Metrics()
         self._programs = Programs()
         self._rate = BusyRate()
+        self._stream = StateStream(self._state, self._refresh)
         self._session: aiohttp.ClientSession
+        self._connections: Connections
         self._health: EngineHealth
 
     def app(self) -> web.Application:
@@ -86,33 +90,36 @@ class Sidecar:
             max_body_bytes=_MAX_BODY_BYTES,
             max_in_flight=self._max_in_flight,
         )
-        self._app.router.add_post("/v1/chat/completions", self._complete)
-        self._app.router.add_post("/v1/completions", self._complete)
+        for endpoint in Endpoint:
+            self._app.router.add_post(endpoint.value, self._complete)
         self._app.router.add_get("/engine/health", self._engine_health)
         self._app.router.add_get("/engine/metrics", self._engine_metrics)
+        self._app.router.add_get(STATE_PATH, self._stream.handle)
         self._app.router.add_route("*", "/{path:.*}", self._pass_through)
         self._app.cleanup_ctx.append(self._running)
+        self._app.on_shutdown.append(self._shut)
         self._add_scraped_metrics()
         return self._app
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        body = parse_body(await request.read())
+        raw = await read_body(request, _MAX_BODY_BYTES)
+        body = parse_body(raw)
         pool, now_s = self._reloader.pool, self._clock()
         intake, call = self._intake(request.headers, body, pool, now_s)
         member = None
         if intake.program is not None:
             slo = pool.classes.get(intake.slo_class, pool.default)
             intake, member = self._history.begin(intake, slo, prompt_estimate(body)[0], now_s)
-        work = analyse(intake, body, pool, self._lengths, now_s, chat=request.path == _CHAT)
+        work = analyse(intake, body, pool, self._lengths, now_s, endpoint=Endpoint(request.path))
         tracker = Tracker(work, self._clock, self._rate.add, drop_usage=not asks_usage(body))
         self._rate.begin(now_s)
         ending = Ending.INTERNAL
         try:
             relayed = await relay(
                 request,
-                self._session,
+                self._connections,
                 self._engine_url,
-                body=engine_body(body, work),
+                body=engine_body(raw, body, work),
                 headers=forwarded_headers(request.headers, _RESERVED_HEADERS),
                 tap=tracker,
             )
@@ -166,8 +173,8 @@ class Sidecar:
 
     async def _pass_through(self, request: web.Request) -> web.StreamResponse:
         headers = forwarded_headers(request.headers, _RESERVED_HEADERS)
-        body = without_reserved(await request.read())
-        relayed = await relay(request, self._session, self._engine_url, body=body, headers=headers)
+        body = without_reserved(await read_body(request, _MAX_BODY_BYTES))
+        relayed = await relay(request, self._connections, self._engine_url, body=body, headers=headers)
         return relayed.response
 
     async def _engine_health(self, _: web.Request) -> web.Response:
@@ -186,9 +193,28 @@ class Sidecar:
             "ready": await self._health.healthy(),
             "running": self._rate.live,
             "in_flight": self._app[LIFECYCLE].in_flight,
-            "scheduler": read_status(self._plugin_status, now_s).state,
+            "scheduler": self._plugin.read(now_s).state,
             "tokens_per_s": round(self._rate.tokens_per_s(now_s), 1),
         }
+
+    def _state(self) -> EngineState:
+        """The same for those who listen, who can't wait for the engine's health."""
+        now_s, lifecycle = self._clock(), self._app[LIFECYCLE]
+        status = self._plugin.read(now_s)
+        return EngineState(
+            ready=self._health.latest and not lifecycle.draining,
+            draining=lifecycle.draining,
+            in_flight=lifecycle.in_flight,
+            running=self._rate.live if status.state == "unknown" else status.running,
+            waiting=status.waiting,
+            places=status.places,
+            cache_used=status.cache_used,
+            tokens_per_s=round(self._rate.tokens_per_s(now_s), 1),
+            step_time=status.learned,
+        )
+
+    async def _refresh(self) -> None:
+        await self._health.healthy()
 
     def _add_scraped_metrics(self) -> None:
         lifecycle, reloader = self._app[LIFECYCLE], self._reloader
@@ -198,15 +224,23 @@ class Sidecar:
         self._metrics.gauge("config_failures", "Configurations refused", lambda: reloader.failures)
         self._metrics.collect(self._lengths.metrics)
         self._metrics.collect(lambda: history_metrics(self._history))
-        self._metrics.collect(lambda: status_metrics(read_status(self._plugin_status, self._clock())))
+        self._metrics.collect(lambda: status_metrics(self._plugin.read(self._clock())))
 
     async def _running(self, _: web.Application) -> AsyncIterator[None]:
-        async with new_session() as self._session, self._lengths.running(), self._history.running():
+        async with (
+            new_session() as self._session,
+            Connections() as self._connections,
+            self._lengths.running(),
+            self._history.running(),
+        ):
             self._health = EngineHealth(self._session, self._engine_url)
             housekeeping = asyncio.create_task(self._keep_house())
             yield
             housekeeping.cancel()
             await asyncio.gather(housekeeping, return_exceptions=True)
+
+    async def _shut(self, _: web.Application) -> None:
+        self._stream.close()
 
     async def _keep_house(self) -> None:
         while True:

@@ -20,6 +20,7 @@ from tempo_sim.contenders import CONTENDERS, GROUPS
 from tempo_sim.export import fitted, write
 from tempo_sim.paper_workload import paper_classes
 from tempo_sim.profiles import PROFILES, EngineProfile
+from tempo_sim.routers import DIRECT, ROUTERS
 from tempo_sim.rows import Row
 from tempo_sim.scenarios import NONE, SCENARIOS
 from tempo_sim.sources import Source, paper, trace
@@ -66,6 +67,10 @@ def _scenarios(_: click.Context, __: click.Parameter, text: str) -> tuple[str, .
     return tuple(SCENARIOS) if text == "all" else _known("scenario", SCENARIOS, text, ("all",))
 
 
+def _routers(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+    return tuple(ROUTERS) if text == "all" else _known("router", ROUTERS, text, ("all",))
+
+
 def _known(what: str, names: Iterable[str], text: str, groups: Iterable[str]) -> tuple[str, ...]:
     chosen = tuple(word.strip() for word in text.split(","))
     if unknown := [name for name in chosen if name not in names]:
@@ -91,6 +96,7 @@ def _known(what: str, names: Iterable[str], text: str, groups: Iterable[str]) ->
 @click.option("--seconds", type=_POSITIVE, default=300.0, help="How long units arrive; all are followed to their end.")
 @click.option("--seeds", callback=_integers, default="1,2,3", help="Each case is run once for each.")
 @click.option("--replicas", callback=_integers, default="1", help="1..8 answers how many these SLOs need.")
+@click.option("--router", "routers", callback=_routers, default=DIRECT, help=f"Of {', '.join(ROUTERS)}; or all.")
 @click.option("--scenario", "scenarios", callback=_scenarios, default=NONE, help=f"Of {', '.join(SCENARIOS)}; or all.")
 @click.option("--hard", is_flag=True, help="Gain that is late is worth nothing, whatever the classes say.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
@@ -126,7 +132,7 @@ def _console() -> Console:
 
 
 def _sweep_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("policies", "loads", "seconds", "seeds", "replicas", "scenarios")
+    names = ("policies", "loads", "seconds", "seeds", "replicas", "scenarios", "routers")
     return {name: options[name] for name in names} | {"rate_per_s": options["rate"]}
 
 
@@ -188,7 +194,8 @@ def _all(sweep: Sweep, capacity_per_s: float, jobs: int | None, console: Console
         for rows in run(sweep, capacity_per_s, jobs):
             found += rows
             progress.advance(task)
-    at = {name: place for place, name in enumerate((*sweep.scenarios, *sweep.policies))}
+    contenders = dict.fromkeys(case.contender for case in sweep.cases)
+    at = {name: place for place, name in enumerate((*sweep.scenarios, *contenders))}
     labels = ("scenario", "policy")
     return sorted(
         found, key=lambda row: (float(row["load"]), row["replicas"], *(at[row[name]] for name in labels), row["seed"])

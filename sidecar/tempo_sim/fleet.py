@@ -4,6 +4,7 @@ Events are calls that arrive and calls that end, in order of time. A replica run
 only as far as nothing that they do could concern it.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -12,25 +13,26 @@ from typing import Final
 
 from tempo_core.graphs import Forecast
 from tempo_core.programs import Call, Programs
+from tempo_core.routing import Demand, work_tokens
 from tempo_core.routing import Replica as Candidate
-from tempo_core.routing import route
 from tempo_core.slo import Pattern, SLOClass
-from tempo_core.snapshot import Job
+from tempo_core.snapshot import Job, Settings
 from tempo_sim.batch import Live
 from tempo_sim.engine import Replica
 from tempo_sim.kv import Holding
 from tempo_sim.lengths import Grid, LengthModel, answer_tokens
 from tempo_sim.profiles import EngineProfile
 from tempo_sim.programs import GraphModel
+from tempo_sim.routers import DIRECT, ROUTERS, Offer, Router
 from tempo_sim.units import CallResult, UnitResult, call_outcome, judge
 from tempo_sim.workload import SimCall, SimUnit
 
-_PROMPT_SHARE: Final = 0.1
-"""A prompt token's work in output tokens, as the router counts it."""
 _MEDIAN: Final = 2
 """Where `tempo_core.lengths.GRID` has it."""
 _LAX_S: Final = 3600.0
 """For vLLM's own `priority`, what has no deadline is due after this time, as in the sidecar."""
+_REMEMBERED: Final = 50_000
+"""Blocks that a router remembers to have sent to a replica."""
 _ENDED, _ARRIVES = 0, 1  # what ends goes before what arrives at the same time
 
 
@@ -47,8 +49,6 @@ class _Unit:
     live: int = 0
     """Calls of the stage at hand that have not ended."""
     ended: list[CallResult] = field(default_factory=list)
-    home: int | None = None
-    """The replica of its latest call."""
     result: UnitResult | None = None
 
     def job_id(self, call: int) -> str:
@@ -56,16 +56,38 @@ class _Unit:
 
 
 @dataclass(slots=True, eq=False)
-class _Sent:
-    """A call at a replica."""
+class _Call:
+    """A call between its arrival and its end."""
 
     unit: int
     call: int
     live: Live
-    replica: int
-    work_tokens: float
-    """What the router expects of it, in output tokens."""
     program: Call | None
+    replica: int = -1
+    """Where it was sent; -1 while the router holds it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    """What the router knows of one replica: what it has sent there."""
+
+    calls: dict[str, tuple[Live, float]] = field(default_factory=dict)
+    """And their work, in output tokens, as it was expected."""
+    blocks: OrderedDict[int, None] = field(default_factory=OrderedDict)
+
+    @property
+    def outstanding_tokens(self) -> float:
+        return sum(max(work - len(live.stamps), 0.0) for live, work in self.calls.values())
+
+    def note(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            self.blocks[block] = None
+            self.blocks.move_to_end(block)
+        while len(self.blocks) > _REMEMBERED:
+            self.blocks.popitem(last=False)
+
+    def matched(self, blocks: Sequence[int]) -> int:
+        return next((i for i, block in enumerate(blocks) if block not in self.blocks), len(blocks))
 
 
 class Fleet:
@@ -80,6 +102,7 @@ class Fleet:
         lengths: LengthModel,
         block_tokens: int,
         graphs: GraphModel | None = None,
+        router: Router | None = None,
     ) -> None:
         self._units = [_tracked(unit, classes[unit.slo_class]) for unit in workload]
         self._engines = engines
@@ -90,7 +113,9 @@ class Fleet:
         self._programs = Programs(idle_s=inf, capacity=len(workload))
         # (time, what, unit, call): no two are alike, so their order does not depend on how they came about.
         self._events: list[tuple[float, int, int, int]] = []
-        self._sent: dict[str, _Sent] = {}
+        self._calls: dict[str, _Call] = {}
+        self._sent = [_Sent() for _ in engines]
+        self._line, self._pick = router or ROUTERS[DIRECT].make(Settings())
 
     def serve(self) -> tuple[UnitResult, ...]:
         """Run until the last call has ended, once; the units are in the order of the workload."""
@@ -102,6 +127,7 @@ class Fleet:
             if self._events and (first is None or self._events[0][0] <= first.now_s):
                 at_s, what, unit, call = heappop(self._events)
                 (self._end if what == _ENDED else self._arrive)(at_s, unit, call)
+                self._send(at_s)
             elif first is not None:
                 self._advance(first, busy)
             else:
@@ -113,8 +139,8 @@ class Fleet:
         if self._events:
             until_s = min(until_s, self._events[0][0])
         for live in engine.advance(until_s):
-            sent = self._sent[live.job.id]
-            heappush(self._events, (live.stamps[-1], _ENDED, sent.unit, sent.call))
+            call = self._calls[live.job.id]
+            heappush(self._events, (live.stamps[-1], _ENDED, call.unit, call.call))
 
     def _open_stage(self, unit: int, stage: int, now_s: float) -> None:
         state = self._units[unit]
@@ -137,21 +163,48 @@ class Fleet:
         grid = self._lengths.predict(state.slo.name, call)
         job = _job(state, index, now_s, grid, program, forecast)
         live = Live(job, answer_tokens(call), Holding(job.id, self._prefix(call)))
-        work = grid[_MEDIAN] + _PROMPT_SHARE * call.prompt_tokens
-        state.home = self._route(work, state.home)
-        self._sent[job.id] = _Sent(unit, index, live, state.home, work, program)
-        self._engines[state.home].submit(live, now_s)
+        self._calls[job.id] = _Call(unit, index, live, program)
+        self._line.join(Offer(job, _demand(job, grid[_MEDIAN], now_s), live.holding.prefix), now_s)
+
+    def _send(self, now_s: float) -> None:
+        """Send on as many as the router lets go."""
+        while offer := self._line.next(now_s, self._look):
+            call, job = self._calls[offer.job.id], offer.job
+            call.replica = 0 if len(self._engines) == 1 else int(self._pick(offer, self._look(offer)).name)
+            sent = self._sent[call.replica]
+            sent.calls[job.id] = call.live, work_tokens(job.prompt_tokens, offer.demand.output_tokens)
+            sent.note(offer.blocks)
+            self._engines[call.replica].submit(call.live, now_s)
+
+    def _look(self, offer: Offer) -> list[Candidate]:
+        profile, size = self._profile, self._profile.block_size
+        return [
+            Candidate(
+                str(index),
+                ready=True,
+                outstanding_tokens=sent.outstanding_tokens,
+                tokens_per_s=profile.tokens_per_s,
+                in_flight=len(sent.calls),
+                places=profile.max_places,
+                waiting=len(engine.waiting),
+                cache_used=1.0 - engine.cache.available / profile.kv_blocks,
+                prefix_tokens=sent.matched(offer.blocks) * size,
+                step=engine.step_time,
+            )
+            for index, (engine, sent) in enumerate(zip(self._engines, self._sent, strict=True))
+        ]
 
     def _end(self, now_s: float, unit: int, index: int) -> None:
         state = self._units[unit]
         stage, call = state.calls[index]
-        sent = self._sent.pop(state.job_id(index))
-        ended = CallResult(sent.live.job.arrival_s, call.prompt_tokens, stage, sent.live.stamps)
-        if sent.program is not None:
-            outcome = call_outcome(state.slo, ended.arrival_s, ended, sent.program.deadline_s)
-            self._programs.end(sent.program, outcome, now_s)
+        done = self._calls.pop(state.job_id(index))
+        del self._sent[done.replica].calls[done.live.job.id]
+        ended = CallResult(done.live.job.arrival_s, call.prompt_tokens, stage, done.live.stamps)
+        if done.program is not None:
+            outcome = call_outcome(state.slo, ended.arrival_s, ended, done.program.deadline_s)
+            self._programs.end(done.program, outcome, now_s)
             if self._graphs:
-                self._graphs.end(sent.program, outcome, now_s)
+                self._graphs.end(done.program, outcome, now_s)
         self._lengths.learn(state.slo.name, call)
         state.ended.append(ended)
         state.live -= 1
@@ -167,17 +220,6 @@ class Fleet:
         """Identities of the engine's own blocks: each goes by the last that the workload has in it."""
         per = self._blocks_in_one
         return call.prefix[per - 1 :: per][: call.prompt_tokens // self._profile.block_size]
-
-    def _route(self, work_tokens: float, home: int | None) -> int:
-        if len(self._engines) == 1:
-            return 0
-        outstanding = [0.0] * len(self._engines)
-        for sent in self._sent.values():
-            outstanding[sent.replica] += max(sent.work_tokens - len(sent.live.stamps), 0.0)
-        speed = self._profile.tokens_per_s
-        candidates = [Candidate(str(i), True, left, speed, i == home) for i, left in enumerate(outstanding)]
-        chosen = route(candidates, work_tokens)
-        return int(chosen.name) if chosen else 0
 
 
 def _tracked(unit: SimUnit, slo: SLOClass) -> _Unit:
@@ -210,6 +252,11 @@ def _job(state: _Unit, index: int, now_s: float, grid: Grid, program: Call | Non
         attained_tokens=sum(len(call.stamps) for call in state.ended),
         critical_tokens=sum(_longest_by_stage(state.ended).values()),
     )
+
+
+def _demand(job: Job, output_tokens: float, now_s: float) -> Demand:
+    began_s = job.program_arrival_s
+    return Demand(job.slo, job.prompt_tokens, output_tokens, now_s - began_s, job.deadline_s - began_s)
 
 
 def _longest_by_stage(calls: Sequence[CallResult]) -> dict[int, int]:

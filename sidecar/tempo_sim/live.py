@@ -115,6 +115,8 @@ class LiveEngine:
             "malformed": self._malformed,
             "running": len(replica.running),
             "waiting": len(replica.waiting),
+            "places": self.profile.max_places,
+            "cache_used": round(replica.cache.used / replica.cache.blocks, 3),
             "step_time": asdict(replica.step_time),
         }
 

@@ -13,6 +13,7 @@ from tempo_sim.fleet import Fleet
 from tempo_sim.lengths import LengthModel, WindowLengths, answer_tokens
 from tempo_sim.profiles import EngineProfile
 from tempo_sim.programs import GraphModel
+from tempo_sim.routers import DIRECT, ROUTERS, RouterKind
 from tempo_sim.units import UnitResult
 from tempo_sim.workload import BLOCK_TOKENS, SimUnit
 
@@ -60,6 +61,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
     frame_steps: int = 20,
     block_tokens: int = BLOCK_TOKENS,
     coasting: bool = True,
+    router: RouterKind = ROUTERS[DIRECT],
 ) -> SimResult:
     """Serve all units of a workload to their end.
 
@@ -76,6 +78,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
         block_tokens: tokens in a block of the workload's prefixes. An identity stands for all tokens up to its block's
             end, so that the engine's blocks can be larger.
         coasting: see `tempo_sim.engine`; the result does not depend on it.
+        router: in front of the replicas.
 
     Raises:
         ValueError: naming the unit that can't be served, or the argument that makes no sense.
@@ -88,7 +91,7 @@ def simulate(  # noqa: PLR0913  # four facts, and options by keyword
     _check(workload, classes, profile)
     engines = [Replica(profile, policy, settings, frame_steps=frame_steps, coasting=coasting) for _ in range(replicas)]
     lengths = WindowLengths() if lengths is None else lengths
-    units = Fleet(workload, classes, engines, profile, lengths, block_tokens, graphs).serve()
+    units = Fleet(workload, classes, engines, profile, lengths, block_tokens, graphs, router.make(settings)).serve()
     return SimResult(
         units=units,
         duration_s=max((unit.ended_s for unit in units), default=0.0),

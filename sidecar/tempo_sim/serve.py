@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from math import exp
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ _MEDIAN_TOKENS, _SPREAD = 150.0, 0.8
 _COMPLETIONS_CAP: Final = 16
 _MAX_IN_FLIGHT: Final = 4096
 _HOUSEKEEPING_S: Final = 1.0
+_LOOK_EVERY_S: Final = 0.1
 
 
 class Server:
@@ -102,22 +104,32 @@ class Server:
     async def _running(self, _: web.Application) -> AsyncIterator[None]:
         self._engine = LiveEngine(self._profile, lambda: self._reloader.pool)
         tasks = [asyncio.create_task(self._engine.run()), asyncio.create_task(self._keep_house())]
+        if path := status_file():
+            tasks.append(asyncio.create_task(self._tell(path)))
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_house(self) -> None:
-        path = status_file()
         while True:
             self._reloader.poll()
-            if path is not None:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+
+    async def _tell(self, path: Path) -> None:
+        """Keep the status file as fresh as the plug-in in a real engine does."""
+        told: Mapping[str, Any] = {}
+        due_s = 0.0
+        while True:
+            status, now_s = self._engine.status(), time.monotonic()
+            if status != told or now_s >= due_s:
+                told, due_s = status, now_s + _HOUSEKEEPING_S
                 try:
-                    write_status(path, self._engine.status())
+                    write_status(path, status)
                 except OSError as error:
                     log.error("can't write the status: %s", error)
-                    path = None
-            await asyncio.sleep(_HOUSEKEEPING_S)
+                    return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
 
 class _Answer:

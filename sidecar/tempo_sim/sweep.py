@@ -15,6 +15,7 @@ from tempo_sim.capacity import capacity_per_s
 from tempo_sim.contenders import CONTENDERS
 from tempo_sim.lengths import WindowLengths
 from tempo_sim.profiles import EngineProfile
+from tempo_sim.routers import DIRECT, ROUTERS
 from tempo_sim.rows import Row, rows
 from tempo_sim.run import SimResult, simulate
 from tempo_sim.scenarios import NONE, SCENARIOS
@@ -44,6 +45,7 @@ class Sweep:
         replicas: numbers of them to try.
         settings: the policies'.
         scenarios: of `SCENARIOS`; capacity is measured without.
+        routers: of `tempo_sim.routers.ROUTERS`; each in front of replicas with each policy.
         rate_per_s: units a second that are load 1.0; None: measured, for one replica, times the replicas.
 
     """
@@ -59,13 +61,15 @@ class Sweep:
     replicas: Sequence[int] = (1,)
     settings: Settings = field(default_factory=Settings)
     scenarios: Sequence[str] = (NONE,)
+    routers: Sequence[str] = (DIRECT,)
     rate_per_s: float | None = None
 
     @property
     def cases(self) -> list["Case"]:
         """Every run, the dearest first, so that no core is left with them at the end."""
         loads = sorted(self.loads, reverse=True)
-        return [Case(*case) for case in product(loads, self.seeds, self.replicas, self.policies, self.scenarios)]
+        of = product(loads, self.seeds, self.replicas, self.routers, self.policies, self.scenarios)
+        return [Case(*case) for case in of]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,14 @@ class Case:
     load: float
     seed: int
     replicas: int
+    router: str
     policy: str
     scenario: str
+
+    @property
+    def contender(self) -> str:
+        """What the rows call it: the policy, with the router where there is one of note."""
+        return self.policy if self.router == DIRECT else f"{self.router}/{self.policy}"
 
 
 def capacity(sweep: Sweep) -> float:
@@ -112,7 +122,7 @@ def run(sweep: Sweep, capacity_per_s: float, jobs: int | None = None) -> Iterato
 
 def timelines(sweep: Sweep, capacity_per_s: float, policies: Sequence[str], jobs: int | None = None) -> list[Timeline]:
     """The runs of these policies over time: at the highest load, with the first seed, replicas and scenario."""
-    case = Case(max(sweep.loads), sweep.seeds[0], sweep.replicas[0], "", sweep.scenarios[0])
+    case = Case(max(sweep.loads), sweep.seeds[0], sweep.replicas[0], sweep.routers[0], "", sweep.scenarios[0])
     with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
         cases = [replace(case, policy=policy) for policy in policies]
         return [made for made in pool.map(partial(_timeline, sweep, capacity_per_s), cases) if made]
@@ -132,9 +142,10 @@ def _one(sweep: Sweep, case: Case, capacity_per_s: float) -> list[Row]:
         "decay": "hard" if hard else "soft",
         "scenario": case.scenario,
         "replicas": case.replicas,
+        "router": case.router,
         "rate_per_s": _rate_per_s(sweep, case, capacity_per_s),
     }
-    return [{**row, **labels} for row in rows(result, load=f"{case.load:g}", policy=case.policy, seed=case.seed)]
+    return [{**row, **labels} for row in rows(result, load=f"{case.load:g}", policy=case.contender, seed=case.seed)]
 
 
 def _simulated(sweep: Sweep, case: Case, capacity_per_s: float, policy: Policy) -> SimResult:
@@ -154,6 +165,7 @@ def _simulated(sweep: Sweep, case: Case, capacity_per_s: float, policy: Policy) 
         settings=sweep.settings,
         lengths=told.lengths(lengths) if told.lengths else lengths,
         graphs=graphs(units) if told.knows_programs else None,
+        router=ROUTERS[case.router],
     )
     own = {unit.id for unit in units}
     return replace(result, units=tuple(unit for unit in result.units if unit.id in own))

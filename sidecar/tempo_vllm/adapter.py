@@ -58,7 +58,6 @@ class Adapter:
         self._malformed: Counter[str] = Counter()
         self._warned_s = -_WARN_EVERY_S
         self._reasons = dict.fromkeys(Reason, 0)
-        self._load = (0, 0)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -142,13 +141,8 @@ class Adapter:
         """A running request was taken off the batch because the plan said so."""
         self._preemptions += 1
 
-    def holds(self, running: int, waiting: int) -> None:
-        """How many requests the engine has, for the status."""
-        self._load = (running, waiting)
-
     def status(self) -> dict[str, Any]:
         """What the sidecar reads; called from another thread, so it copies and changes nothing."""
-        running, waiting = self._load
         return {
             "state": "fallback" if self.breaker.is_open else "active",
             "reason": self.breaker.reason,
@@ -159,8 +153,6 @@ class Adapter:
             "preemptions": self._preemptions,
             "malformed": sum(tuple(self._malformed.values())),
             "failures": self.breaker.failures,
-            "running": running,
-            "waiting": waiting,
             "step_time": asdict(self.meter.model),
             "reasons": dict(self._reasons),
         }

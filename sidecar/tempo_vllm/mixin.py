@@ -14,6 +14,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -30,7 +31,6 @@ CONFIG_ENV: Final = "TEMPO_CONFIG_FILE"
 SEAM: Final = (
     "_preempt_request",
     "finished_req_ids",
-    "get_request_counts",
     "max_num_running_reqs",
     "max_num_scheduled_tokens",
     "pause_state",
@@ -67,7 +67,7 @@ class TempoMixin(_ANY):  # type: ignore[misc]  # its base is vLLM's class, which
         else:
             _log.info("Tempo schedules this engine with policy %r", self.tempo.pools.pool.spec.scheduler.policy)
         wanted = config or status_file()
-        self._tempo_housekeeper = Housekeeper(self.tempo.status, self.tempo.pools.refresh) if wanted else None
+        self._tempo_housekeeper = Housekeeper(self._tempo_status, self.tempo.pools.refresh) if wanted else None
 
     def add_request(self, request: Any, *args: Any, **kwargs: Any) -> None:
         """Let the request in, and note its facts."""
@@ -114,6 +114,18 @@ class TempoMixin(_ANY):  # type: ignore[misc]  # its base is vLLM's class, which
             self._tempo_housekeeper.stop()
         super().shutdown(*args, **kwargs)
 
+    def _tempo_status(self) -> dict[str, Any]:
+        """What the sidecar reads, with what vLLM itself counts: from another thread, and whoever is in charge.
+
+        An engine that lacks something of this can still be scheduled.
+        """
+        status = self.tempo.status()
+        with suppress(AttributeError):
+            status["running"], status["waiting"] = self.get_request_counts()
+            status["places"] = self.scheduler_config.max_num_seqs
+            status["cache_used"] = round(self.kv_cache_manager.usage, 3)
+        return status
+
     # -- before and after a step ------------------------------------------------------------------------------------
 
     def _tempo_before_step(self) -> None:
@@ -141,7 +153,6 @@ class TempoMixin(_ANY):  # type: ignore[misc]  # its base is vLLM's class, which
     def _tempo_after_step(self, output: Any, began_s: float, *, put_off: bool) -> None:
         tempo, load = self.tempo, step_load(output)
         tempo.meter.began(output, began_s, load)
-        tempo.holds(*self.get_request_counts())
         tempo.evicted(output.preempted_req_ids or ())
         if output.scheduled_new_reqs:
             tempo.admitted(new.req_id for new in output.scheduled_new_reqs)

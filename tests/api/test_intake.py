@@ -159,6 +159,7 @@ def test_the_tenant_is_the_gateway_s_then_a_digest_of_the_key_then_of_the_user()
     by_key, by_user = resolved(key, body).intake.tenant, resolved({}, body).intake.tenant
     assert len({by_key, by_user, resolved({"authorization": "bearer sk-2"}).intake.tenant}) == 3
     assert by_key == resolved(key).intake.tenant
+    assert by_user == resolved({}, {"safety_identifier": "ann"}).intake.tenant
     assert "sk-1" not in by_key
     assert resolved().intake.tenant == ""
     assert resolved({"authorization": "Basic abc"}).intake.tenant == ""
@@ -231,7 +232,7 @@ def test_a_program_s_deadline_may_be_looser_than_its_class_never_tighter(slo_cla
 
 NAMES = (
     *wire.CLASS_HEADERS, *NUMERIC, *wire.TENANT_HEADERS, wire.PROGRAM_HEADER, *wire.SESSION_HEADERS,
-    wire.STAGE_HEADER, wire.PARENTS_HEADER, wire.FINAL_HEADER, "authorization",
+    wire.STAGE_HEADER, wire.FINAL_HEADER, "authorization",
 )  # fmt: skip
 VALUES = st.one_of(
     st.sampled_from([*POOL.classes, "1", "0", "1e5", "-1", "nan", "true", "Bearer k"]),

@@ -10,10 +10,11 @@ from promql_parser import parse
 
 from support.chart import CHART, of_kind, render, the
 from tempo_api.manifest import load_manifests
-from tempo_api.openai import Ending
+from tempo_api.openai import CALLERS_OWN, Ending
 from tempo_operator.manifests import Options, pool_objects
 from tempo_operator.metrics import registry as operator_registry
 from tempo_router.fleet import Fleet
+from tempo_router.metrics import Live
 from tempo_router.metrics import Metrics as RouterMetrics
 from tempo_sidecar.plugin import PluginStatus, status_metrics
 
@@ -52,7 +53,8 @@ def names_of(families):
 @pytest.fixture(scope="module")
 def series(sidecar_registry):
     router = CollectorRegistry()
-    RouterMetrics(router, Fleet({"r0": "http://127.0.0.1:1"}))
+    RouterMetrics(router)
+    router.register(Live(Fleet({"r0": "http://127.0.0.1:1"}), {"chat": 0}))
     operator = operator_registry(lambda: True, lambda: 0, lambda: 0)
     active = status_metrics(PluginStatus(state="active"))
     return names_of([*router.collect(), *sidecar_registry.collect(), *operator.collect(), *active])
@@ -72,9 +74,9 @@ def test_requests_count_in_alerts_and_dashboards_as_they_do_in_the_status():
     pattern = next(m for m in re.findall(r'outcome=~"([^"]+)"', EXPRESSIONS["TempoAttainmentLow"]))
     dropped = next(m for m in re.findall(r'outcome=~"([^"]+)"', EXPRESSIONS["TempoRequestsDropped"]))
     for ending in Ending:
-        ours = ending is not Ending.CLIENT_CLOSED and bool(ending.status >= 500 or ending.dropped)
+        ours = ending not in CALLERS_OWN and bool(ending.status >= 500 or ending.dropped)
         assert bool(re.fullmatch(pattern, ending.value)) == (ours or ending is Ending.COMPLETED)
-        is_dropped = ending is not Ending.CLIENT_CLOSED and bool(ending.dropped)
+        is_dropped = ending not in CALLERS_OWN and bool(ending.dropped)
         assert bool(re.fullmatch(dropped, ending.value)) == is_dropped
     for name, expression in EXPRESSIONS.items():
         if "tempo_router_attained_total" in expression:

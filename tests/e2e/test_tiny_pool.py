@@ -49,6 +49,17 @@ def test_models_chat_and_completions_answer_the_official_client(client):
     assert text.usage.completion_tokens == 5
 
 
+@pytest.mark.parametrize("asked", ["hello", [{"role": "user", "content": [{"type": "input_text", "text": "hello"}]}]])
+def test_responses_answer_the_official_client_whole_and_streamed(client, asked):
+    options = {"model": "tiny", "input": asked, "max_output_tokens": 7, "extra_body": {"ignore_eos": True}}
+    whole = client.responses.create(**options)
+    assert (whole.status, whole.usage.output_tokens) == ("incomplete", 7)
+    events = list(client.responses.create(**options, stream=True))
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.usage.output_tokens == 7
+    assert any(event.type == "response.output_text.delta" for event in events)
+
+
 async def test_a_late_urgent_request_overtakes_long_ones(tiny_pool):
     """Eight at a time fit into the engine: first come, first served, the 33rd would start after all the others."""
 

@@ -90,11 +90,25 @@ def test_a_sidecar_knows_its_engine_and_the_router_its_sidecars():
     assert router.ready_url == "http://127.0.0.1:8000/readyz"
 
 
+def test_keys_of_the_command_line_stand_in_for_the_secret_and_the_log_goes_where_the_router_s_does():
+    wanted = "replicas: 2\n  router: {auth: {secretRef: {name: s}}, accessLog: true}"
+    argv = named("router", made("replicas: 2", wanted, keys=Path("/k.yaml"))).argv
+    assert (following(argv, "--keys"), following(argv, "--access-log")) == ("/k.yaml", "-")
+    assert not {"--keys", "--access-log"} & set(named("router", made()).argv)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("replicas: 2", "replicas: 0", "TempoPool small: spec.replicas: is 0"),
         ("engine: {", "engine: {kind: Simulated, ", "TempoPool small: spec.engine.kind: must be VLLM for tempo up"),
+        (
+            "replicas: 2",
+            "router: {auth: {secretRef: {name: s}}}",
+            "spec.router.auth: .* a file of API keys with --keys",
+        ),
+        ("replicas: 2", "router: {tls: {secretRef: {name: s}}}", "spec.router.tls: tempo up speaks plain HTTP"),
+        ("replicas: 2", "history: {redis: {secretRef: {name: s}}}", "spec.history.redis: .* as TEMPO_HISTORY"),
         ('value: "2"', "valueFrom: {}", r"TempoPool small: spec.engine.env\[0\]: must be a name and a value"),
     ],
 )

@@ -98,6 +98,8 @@ def test_a_python_without_vllm_is_told_what_to_install(monkeypatch):
 
 def test_the_summary_shows_every_class_and_a_command_that_a_shell_can_run(tmp_path):
     lines = summary(POOL, "tempo", "http://127.0.0.1:8000", tmp_path)
+    assert not any("Bearer" in line for line in lines)
+    assert any("Bearer $KEY" in line for line in summary(POOL, "tempo", "http://u", tmp_path, keyed=True))
     text = "\n".join(lines)
     assert "http://127.0.0.1:8000/v1  (model /models/small, 2 replica(s), policy tempo)" in text
     assert "chat (default)  Latency     ttft 2s, tbt 0.15s  1" in lines

@@ -12,6 +12,8 @@ tempo_router_requests_total{outcome="client_closed",slo_class="chat"} 7.0
 tempo_router_attained_total{slo_class="chat"} 60.0
 tempo_router_gain_total{slo_class="chat"} 500.0
 tempo_router_queue_seconds_bucket{le="0.01",slo_class="chat"} 3.0
+tempo_router_held{slo_class="chat"} 2.0
+tempo_router_held{slo_class="tool"} 1.0
 tempo_engine_waiting 4.0
 tempo_engine_scheduler_active 0.0
 """
@@ -24,7 +26,7 @@ def reading(requests, attained, gain=0.0):
 def test_a_page_is_read_for_what_says_something_of_the_pool():
     found = parse_metrics(PAGE)
     assert found.classes == {"chat": Counts(requests=100, attained=60, gain=500, dropped=20)}
-    assert found.waiting == 4
+    assert found.waiting == 7
     assert found.fallback
 
 

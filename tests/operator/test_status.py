@@ -148,6 +148,14 @@ def test_a_pod_that_cannot_start_says_why_in_words_that_stay_the_same():
     assert pod_problem([pod(containerStatuses=[{"name": "engine", "state": {"running": {}}}])]) is None
 
 
+def test_a_secret_that_is_not_there_is_named():
+    waiting = {"reason": "CreateContainerConfigError", "message": 'secret "shared" not found'}
+    problem = pod_problem([pod("e-0", containerStatuses=[{"name": "sidecar", "state": {"waiting": waiting}}])])
+    assert problem.message == (
+        'pod e-0: container sidecar can\'t be made (CreateContainerConfigError): secret "shared" not found'
+    )
+
+
 def test_a_pod_without_a_node_lacks_gpus_or_something_else():
     def unschedulable(message):
         condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}

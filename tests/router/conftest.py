@@ -10,10 +10,12 @@ import yaml
 
 from support.fake_engine import MODEL, FakeEngine
 from support.processes import until
-from support.serving import serving
+from support.serving import QUICKSTART, serving
 from tempo_api.reload import Reloader
 from tempo_router.app import build_app
 from tempo_router.replicas import ReplicasFile
+from tempo_sidecar.lengths import WindowLengths
+from tempo_sidecar.proxy import Sidecar
 
 MANIFEST = f"""
 apiVersion: serving.tempo.dev/v1alpha1
@@ -97,3 +99,19 @@ async def start(tmp_path):
             return router
 
         yield start
+
+
+@pytest.fixture
+async def pair(start):
+    """A router, and the engine at the other end of a sidecar."""
+    engine = FakeEngine(tokens=3, obeys=False)
+    async with engine.running():
+        sidecar = Sidecar(engine.url, Reloader(QUICKSTART), WindowLengths())
+        async with serving(sidecar.app()) as url:
+            router = await start(url)
+
+            async def ready():
+                return (await router.replicas())["r0"]
+
+            await until(ready)
+            yield router, engine

@@ -54,6 +54,26 @@ def test_a_stream_s_tokens_are_stamped_as_they_pass(clock):
     assert outcome.gain == pytest.approx(50 + 2 * 3)
 
 
+def test_choices_are_summed_and_the_first_token_of_any_is_the_first(clock):
+    account = books(CHAT, clock)
+    account.begin(*STREAM)
+    for now_s, texts in ((100.5, ["", "b"]), (100.6, ["a", "b"])):
+        clock.now_s = now_s
+        account.feed(event({"choices": [{"index": i, "delta": {"content": text}} for i, text in enumerate(texts)]}))
+    _, outcome = account.finish(Ending.COMPLETED)
+    assert (outcome.output_tokens, outcome.ttft_s) == (3, pytest.approx(0.5))
+
+
+def test_a_response_s_usage_counts_under_its_own_names(clock):
+    account = books(CHAT, clock)
+    account.begin(*STREAM)
+    delta = event({"type": "response.output_text.delta", "delta": "a"})
+    last = event({"type": "response.completed", "response": {"usage": {"input_tokens": 7, "output_tokens": 3}}})
+    assert account.feed(delta) + account.feed(last) + account.close() == delta + last
+    _, outcome = account.finish(Ending.COMPLETED)
+    assert (outcome.prompt_tokens, outcome.output_tokens) == (7, 3)
+
+
 def test_usage_in_the_stream_replaces_the_estimate_and_counts_tokens_that_came_several_to_an_event(clock):
     account = books(CHAT, clock)
     account.begin(*STREAM)

@@ -4,166 +4,464 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tempo_router.fleet import FAILURES_TO_EJECT, LONGEST_MEMORY, SAMPLE_S, Fleet
+from tempo_api.state import EngineState
+from tempo_core.prefixes import BLOCK_TOKENS
+from tempo_core.routing import candidates
+from tempo_core.steptime import StepTime
+from tempo_router.fleet import LONGEST_MEMORY, Fleet
+from tempo_router.limits import Limits
+from tempo_router.member import PROBES_MISSED, SAMPLE_S
+
+LIMITS = Limits()
 
 
-def ready_fleet(*names):
-    fleet = Fleet({name: f"http://{name}/" for name in names})
+class VirtualClock:
+    """Seconds that pass when told to."""
+
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def ready_fleet(*names, limits=LIMITS):
+    """Replicas that were probed once, and their clock."""
+    clock = VirtualClock()
+    fleet = Fleet({name: f"http://{name}/" for name in names}, clock, limits)
     for name in names:
-        fleet.probed(name, 0.0, ready=True)
-    return fleet
+        fleet.probed(name, ready=True)
+    return fleet, clock
 
 
-def run_at(fleet, ticket, tokens_per_s, from_s):
+def facts(fleet, *args):
+    """By name."""
+    return {replica.name: replica for replica in fleet.candidates(*args)}
+
+
+def run_at(fleet, clock, ticket, tokens_per_s):
     """One sampling window in which the replica brings so many tokens a second."""
     fleet.produced(ticket, round(tokens_per_s * SAMPLE_S))
-    fleet.probed(ticket.replica, from_s + SAMPLE_S, ready=True)
-    return from_s + SAMPLE_S
+    clock.now_s += SAMPLE_S
+    fleet.probed(ticket.replica, ready=True)
+
+
+def fail(fleet, name, times=LIMITS.failures):
+    for _ in range(times):
+        fleet.failed(name)
+
+
+def serve(fleet, name, times=LIMITS.least_answers, *, status=200, after_s=0.0):
+    """Answers of one replica, each so long after its request."""
+    tickets = [fleet.take(name, 1) for _ in range(times)]
+    fleet._clock.now_s += after_s
+    for ticket in tickets:
+        fleet.answered(ticket, status)
+        fleet.release(ticket)
+
+
+def review(fleet, clock):
+    """Long enough for the next look at outliers, which a line from somewhere sets off."""
+    clock.now_s += 0.3
+    for name in fleet.urls:
+        fleet.pushed(name, EngineState(ready=True))
 
 
 def test_a_replica_takes_no_request_before_its_first_good_probe():
-    fleet = Fleet({"a": "http://a"})
-    assert fleet.assign(10) is None
-    fleet.probed("a", 0.0, ready=True)
-    assert fleet.assign(10).replica == "a"
+    fleet = Fleet({"a": "http://a"}, VirtualClock())
+    assert not facts(fleet)["a"].ready
+    fleet.probed("a", ready=True)
+    assert facts(fleet)["a"].ready
 
 
-def test_work_is_spread_by_what_is_outstanding_and_freed_when_it_ends():
-    fleet = ready_fleet("a", "b")
-    first, second = fleet.assign(100), fleet.assign(10)
-    assert (first.replica, second.replica) == ("a", "b")
-    assert fleet.assign(10).replica == "b"
-    fleet.release(first)
-    assert fleet.assign(10).replica == "a"
-
-
-def test_tokens_that_came_are_no_longer_outstanding():
-    fleet = ready_fleet("a", "b")
-    fleet.produced(fleet.assign(100), 95)
-    fleet.assign(10)
-    assert fleet.assign(10).replica == "a"
-
-
-def test_failures_in_a_row_eject_a_replica_and_a_good_probe_lets_it_back():
-    fleet = ready_fleet("a")
-    for _ in range(FAILURES_TO_EJECT - 1):
-        fleet.failed("a")
-    assert fleet.ready == {"a": True}
-    fleet.failed("a")
-    assert fleet.ready == {"a": False}
-    fleet.probed("a", 1.0, ready=True)
-    assert fleet.ready == {"a": True}
+def test_work_is_outstanding_until_its_tokens_have_come_or_the_request_ends():
+    fleet, _ = ready_fleet("a", "b")
+    first, second = fleet.take("a", 100), fleet.take("a", 10)
+    assert (facts(fleet)["a"].outstanding_tokens, facts(fleet)["b"].outstanding_tokens) == (110, 0)
+    fleet.produced(first, 95)
+    assert facts(fleet)["a"].outstanding_tokens == 15
+    fleet.produced(first, 95)  # more than expected
+    assert facts(fleet)["a"].outstanding_tokens == 10
+    fleet.release(second)
+    assert (facts(fleet)["a"].outstanding_tokens, facts(fleet)["a"].in_flight) == (0, 1)
 
 
 def test_a_replica_that_says_it_is_not_ready_is_out_at_once():
-    fleet = ready_fleet("a")
-    fleet.probed("a", 1.0, ready=False)
-    assert fleet.assign(1) is None
+    fleet, _ = ready_fleet("a")
+    fleet.probed("a", ready=False)
+    assert not fleet.ready["a"]
+    fleet.pushed("a", EngineState(ready=True))
+    assert fleet.ready["a"]
+    fleet.pushed("a", EngineState(draining=True))
+    assert not fleet.ready["a"]
 
 
 def test_speed_is_measured_over_a_window_and_smoothed():
-    fleet = ready_fleet("a")
-    ticket = fleet.assign(1000)
-    now_s = run_at(fleet, ticket, 100.0, 0.0)
+    fleet, clock = ready_fleet("a")
+    ticket = fleet.take("a", 1000)
+    run_at(fleet, clock, ticket, 100.0)
     assert fleet.tokens_per_s["a"] == pytest.approx(100.0)
-    run_at(fleet, ticket, 200.0, now_s)
+    run_at(fleet, clock, ticket, 200.0)
     assert 100.0 < fleet.tokens_per_s["a"] < 200.0
 
 
 def test_a_replica_with_little_to_do_is_not_taken_for_a_slow_one():
-    fleet = ready_fleet("a")
-    tickets = [fleet.assign(1000) for _ in range(8)]
-    now_s = run_at(fleet, tickets[0], 800.0, 0.0)
+    fleet, clock = ready_fleet("a")
+    tickets = [fleet.take("a", 1000) for _ in range(8)]
+    run_at(fleet, clock, tickets[0], 800.0)
     for ticket in tickets[1:]:
         fleet.release(ticket)
-    now_s = run_at(fleet, tickets[0], 100.0, now_s)
-    fleet.release(tickets[0])
-    fleet.probed("a", now_s + SAMPLE_S, ready=True)
+    run_at(fleet, clock, tickets[0], 100.0)
     assert fleet.tokens_per_s["a"] == pytest.approx(800.0)
 
 
 def test_a_replica_that_brings_less_under_the_same_load_is_slower():
-    fleet = ready_fleet("a")
-    ticket = fleet.assign(1000)
-    run_at(fleet, ticket, 40.0, run_at(fleet, ticket, 100.0, 0.0))
+    fleet, clock = ready_fleet("a")
+    ticket = fleet.take("a", 1000)
+    run_at(fleet, clock, ticket, 100.0)
+    run_at(fleet, clock, ticket, 40.0)
     assert 40.0 < fleet.tokens_per_s["a"] < 100.0
 
 
-def test_a_program_returns_to_its_replica_unless_another_is_clearly_sooner():
-    fleet = ready_fleet("a", "b")
-    now_s = {"a": 0.0, "b": 0.0}
-    for ticket in (fleet.assign(10), fleet.assign(10)):
-        run_at(fleet, ticket, 100.0, now_s[ticket.replica])
-        fleet.release(ticket)
-    busy = fleet.assign(10)
-    assert fleet.assign(10, "p").replica == "b"
-    fleet.release(busy)
-    assert fleet.assign(10, "p").replica == "b"
-    fleet.assign(1000, "p")
-    assert fleet.assign(10, "p").replica == "a"
+def test_a_replica_s_own_word_on_its_speed_counts_because_other_routers_keep_it_busy_too():
+    fleet, clock = ready_fleet("a")
+    fleet.pushed("a", EngineState(ready=True, in_flight=9, tokens_per_s=900.0))
+    clock.now_s += SAMPLE_S
+    fleet.pushed("a", EngineState(ready=True, in_flight=9, tokens_per_s=900.0))
+    assert fleet.tokens_per_s["a"] == pytest.approx(900.0)
+
+
+def test_a_program_is_where_its_last_call_went():
+    fleet, _ = ready_fleet("a", "b")
+    for name in "ab":
+        fleet.take(name, 1, "p")
+        assert {replica.name for replica in fleet.candidates("p") if replica.holds_program} == {name}
+    assert not any(replica.holds_program for replica in fleet.candidates())
 
 
 def test_the_memory_of_programs_is_bounded():
-    fleet = ready_fleet("a")
+    fleet, _ = ready_fleet("a")
     for index in range(LONGEST_MEMORY + 10):
-        fleet.release(fleet.assign(1, f"p{index}"))
+        fleet.release(fleet.take("a", 1, f"p{index}"))
     assert len(fleet._homes) == LONGEST_MEMORY
 
 
-ACTIONS = st.lists(
-    st.tuples(
-        st.sampled_from(["assign", "produce", "release", "release again", "fail", "probe"]),
-        st.integers(0, 20),
-        st.integers(0, 500),
-    ),
-    max_size=80,
-)
-
-
 def test_replicas_that_stay_keep_what_is_known_of_them_and_new_ones_start_afresh():
-    fleet = ready_fleet("a", "b")
-    ticket = fleet.assign(100)
+    fleet, _ = ready_fleet("a", "b")
+    ticket = fleet.take("a", 100)
     fleet.replace({"a": "http://a/", "c": "http://c"})
     assert fleet.ready == {"a": True, "c": False}
     assert fleet.in_flight[ticket.replica] == 1
 
 
 def test_a_request_at_a_replica_that_is_gone_ends_without_a_trace():
-    fleet = ready_fleet("a")
-    ticket = fleet.assign(100)
+    fleet, _ = ready_fleet("a")
+    ticket = fleet.take("a", 100)
     fleet.replace({"a": "http://elsewhere"})
     fleet.produced(ticket, 10)
+    fleet.answered(ticket, 200)
     fleet.failed("b")
     fleet.release(ticket)
     assert (fleet.in_flight, fleet.ready) == ({"a": 0}, {"a": False})
     assert ticket.url == "http://a"
 
 
+# -- what replicas push ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_replica_pushes_is_what_the_choice_sees():
+    fleet, _ = ready_fleet("a")
+    state = EngineState(ready=True, in_flight=7, waiting=2, places=8, cache_used=0.5, step_time=StepTime(base_s=0.02))
+    fleet.pushed("a", state)
+    seen = facts(fleet)["a"]
+    assert (seen.in_flight, seen.places, seen.waiting, seen.cache_used) == (7, 8, 2, 0.5)
+    assert (seen.step, seen.stale, seen.ready) == (StepTime(base_s=0.02), False, True)
+    assert seen.outstanding_tokens > 0
+
+
+def test_requests_of_other_routers_count_and_own_ones_only_once():
+    fleet, _ = ready_fleet("a")
+    first = fleet.take("a", 10)
+    assert facts(fleet)["a"].in_flight == 1
+    fleet.pushed("a", EngineState(ready=True, in_flight=5))
+    assert facts(fleet)["a"].in_flight == 5
+    second = fleet.take("a", 10)
+    assert facts(fleet)["a"].in_flight == 6
+    fleet.release(first)
+    fleet.release(second)
+    assert facts(fleet)["a"].in_flight == 4
+    fleet.pushed("a", EngineState(ready=True))
+    assert facts(fleet)["a"].in_flight == 0
+
+
+def test_a_replica_that_fell_silent_is_passed_over_while_another_is_fresh_but_is_not_taken_for_full():
+    fleet, clock = ready_fleet("a", "b")
+    full = EngineState(ready=True, in_flight=8, places=8, waiting=9, cache_used=1.0)
+    for name in "ab":
+        fleet.pushed(name, full)
+    clock.now_s += LIMITS.stale_s + 0.1
+    fleet.pushed("b", full)
+    assert fleet.stale == {"a": True, "b": False}
+    assert fleet.state_age_s == {"a": pytest.approx(LIMITS.stale_s + 0.1), "b": 0.0}
+    assert fleet.ready == {"a": True, "b": True}
+    seen = facts(fleet)["a"]
+    assert (seen.stale, seen.ready, seen.waiting, seen.in_flight, seen.cache_used) == (True, True, 0, 0, 0.0)
+    assert [replica.name for replica in candidates(fleet.candidates())] == ["b"]
+    fleet.pushed("b", EngineState())
+    assert [replica.name for replica in candidates(fleet.candidates())] == ["a"]
+
+
+def test_a_replica_that_is_only_probed_is_stale_after_some_probes_came_to_nothing():
+    fleet, clock = ready_fleet("a")
+    clock.now_s += PROBES_MISSED * LIMITS.stale_s - 0.1
+    assert fleet.stale == {"a": False}
+    clock.now_s += 0.2
+    assert fleet.stale == {"a": True}
+
+
+def test_who_pushes_needs_no_probe_until_it_falls_silent_or_can_not_be_read():
+    fleet, clock = ready_fleet("a")
+    assert fleet.wants_probe("a")
+    fleet.pushed("a", EngineState(ready=True))
+    assert not fleet.wants_probe("a")
+    clock.now_s += LIMITS.stale_s + 0.1
+    assert fleet.wants_probe("a")
+    fleet.pushed("a", EngineState(ready=True, places=4))
+    fleet.unreadable("a")
+    assert fleet.wants_probe("a")
+    assert facts(fleet)["a"].places == 0
+
+
+def test_a_replica_that_can_not_be_reached_twice_in_a_row_is_lost_until_it_is_heard_again():
+    fleet, _ = ready_fleet("a", "b")
+    lost = []
+    fleet.on_lost = lost.append
+    fleet.missed("a")
+    assert (fleet.ready["a"], lost) == (True, [])
+    fleet.missed("a")
+    fleet.missed("a")
+    assert (fleet.ready["a"], lost) == (False, ["http://a"])
+    fleet.pushed("a", EngineState(ready=True))
+    assert fleet.ready["a"]
+
+
+def test_a_replica_whose_tokens_keep_coming_is_not_lost_however_silent_it_is_otherwise():
+    fleet, _ = ready_fleet("a")
+    ticket = fleet.take("a", 100)
+    for _ in range(5):
+        fleet.produced(ticket, 1)
+        fleet.missed("a")
+    assert fleet.ready["a"]
+    fleet.missed("a")
+    assert not fleet.ready["a"]
+
+
+def test_prefixes_are_known_by_replica_until_its_cache_is_lost():
+    fleet, _ = ready_fleet("a", "b")
+    fleet.take("a", 1, prefix=[1, 2, 3])
+    assert facts(fleet, None, [1, 2, 4])["a"].prefix_tokens == 2 * BLOCK_TOKENS
+    assert facts(fleet, None, [1, 2, 4])["b"].prefix_tokens == 0
+    for _ in range(2):
+        fleet.missed("a")
+    assert facts(fleet, None, [1, 2, 4])["a"].prefix_tokens == 0
+
+
+def test_who_waits_for_room_is_told_of_every_change_that_may_have_made_some():
+    fleet, _ = ready_fleet("a")
+    told = []
+    fleet.on_change = lambda: told.append(1)
+    ticket = fleet.take("a", 1)
+    assert told == []
+    fleet.release(ticket)
+    fleet.release(ticket)
+    fleet.pushed("a", EngineState(ready=True))
+    fleet.probed("a", ready=True)
+    fleet.replace({"b": "http://b"})
+    assert len(told) == 4
+
+
+# -- ejection ----------------------------------------------------------------------------------------------------------
+
+
+def test_requests_that_fail_in_a_row_eject_a_replica_whatever_it_says_of_itself():
+    fleet, clock = ready_fleet("a", "b")
+    fail(fleet, "a", LIMITS.failures - 1)
+    assert fleet.ready["a"]
+    fleet.failed("a")
+    review(fleet, clock)
+    assert (fleet.ready, fleet.ejected) == ({"a": False, "b": True}, {"a": True, "b": False})
+
+
+def test_an_answer_between_two_failures_begins_the_count_anew():
+    fleet, _ = ready_fleet("a", "b")
+    for _ in range(4):
+        fleet.failed("a")
+        serve(fleet, "a", 1)
+    assert fleet.ready["a"]
+
+
+def test_an_ejected_replica_comes_back_by_a_good_probe_once_its_time_is_over():
+    fleet, clock = ready_fleet("a", "b")
+    fail(fleet, "a")
+    fleet.probed("a", ready=True)
+    assert not fleet.ready["a"]
+    clock.now_s += LIMITS.out_s
+    assert fleet.wants_probe("a")
+    fleet.probed("a", ready=False)
+    assert fleet.ejected["a"]
+    fleet.probed("a", ready=True)
+    assert fleet.ready["a"]
+
+
+def test_who_fails_again_at_once_is_out_for_twice_as_long_up_to_a_minute():
+    fleet, clock = ready_fleet("a", "b")
+    fail(fleet, "a")
+    for times in range(1, 12):
+        clock.now_s += min(LIMITS.out_s * 2 ** (times - 1), LIMITS.longest_out_s)
+        fleet.probed("a", ready=True)
+        fleet.failed("a")  # on probation, one is enough
+        clock.now_s += min(LIMITS.out_s * 2**times, LIMITS.longest_out_s) - 0.01
+        fleet.probed("a", ready=True)
+        assert fleet.ejected["a"]
+        clock.now_s += 0.01 - min(LIMITS.out_s * 2**times, LIMITS.longest_out_s)
+
+
+def test_one_that_has_behaved_for_long_starts_over():
+    fleet, clock = ready_fleet("a", "b")
+    for _ in range(3):
+        fail(fleet, "a")
+        clock.now_s += LIMITS.out_s
+        fleet.probed("a", ready=True)
+        assert fleet.ready["a"]
+        clock.now_s += LIMITS.longest_out_s + 1.0
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3, 4, 5, 8])
+def test_never_more_than_half_of_the_replicas_are_ejected(replicas):
+    fleet, _ = ready_fleet(*(f"r{index}" for index in range(replicas)))
+    for name in fleet.urls:
+        fail(fleet, name)
+    assert sum(fleet.ejected.values()) == replicas // 2
+
+
+def test_where_fewer_than_half_would_be_left_the_ejected_serve_too():
+    fleet, _ = ready_fleet("a", "b", "c", "d")
+    fail(fleet, "a")
+    fleet.probed("b", ready=False)
+    assert fleet.ready == {"a": False, "b": False, "c": True, "d": True}
+    fleet.probed("c", ready=False)
+    assert fleet.ready == {"a": True, "b": False, "c": False, "d": True}
+
+
+def test_a_replica_most_of_whose_answers_are_server_errors_is_ejected():
+    fleet, clock = ready_fleet("a", "b", "c")
+    for name, status in (("a", 500), ("b", 200), ("c", 404)):
+        serve(fleet, name, status=status)
+    review(fleet, clock)
+    assert fleet.ejected == {"a": True, "b": False, "c": False}
+
+
+def test_errors_that_every_replica_gives_are_the_requests_own_fault():
+    fleet, clock = ready_fleet("a", "b", "c")
+    for name in fleet.urls:
+        serve(fleet, name, status=500)
+    review(fleet, clock)
+    assert not any(fleet.ejected.values())
+
+
+def test_a_replica_ten_times_slower_than_its_peers_is_ejected():
+    fleet, clock = ready_fleet("a", "b", "c")
+    for name, after_s in (("a", 3.0), ("b", 0.3), ("c", 0.3)):
+        serve(fleet, name, after_s=after_s)
+    review(fleet, clock)
+    assert fleet.ejected == {"a": True, "b": False, "c": False}
+
+
+@pytest.mark.parametrize(
+    ("answers", "slow_s"), [(LIMITS.least_answers - 1, 3.0), (LIMITS.least_answers, 0.4)], ids=["few", "not slow"]
+)
+def test_a_few_slow_answers_or_slightly_slow_ones_eject_nobody(answers, slow_s):
+    fleet, clock = ready_fleet("a", "b")
+    serve(fleet, "a", answers, after_s=slow_s)
+    serve(fleet, "b", after_s=0.001)
+    review(fleet, clock)
+    assert not any(fleet.ejected.values())
+
+
+def test_what_was_long_ago_counts_no_more():
+    fleet, clock = ready_fleet("a", "b")
+    serve(fleet, "a", status=500)
+    clock.now_s += LIMITS.window_s + 1.0
+    review(fleet, clock)
+    assert not fleet.ejected["a"]
+
+
+# -- retries -----------------------------------------------------------------------------------------------------------
+
+
+def test_retries_are_a_fifth_of_the_requests_and_a_reserve():
+    fleet, _ = ready_fleet("a")
+    for _ in range(1000):
+        fleet.release(fleet.take("a", 1))
+    granted = 0
+    while fleet.may_retry():
+        fleet.release(fleet.take("a", 1))
+        granted += 1
+    assert granted == 300
+
+
+def test_the_reserve_comes_back_with_time():
+    fleet, clock = ready_fleet("a")
+    while fleet.may_retry():
+        pass
+    clock.now_s += 10.0
+    assert sum(fleet.may_retry() for _ in range(200)) == pytest.approx(63, abs=20)
+
+
+# -- whatever happens --------------------------------------------------------------------------------------------------
+
+AT_A_REPLICA = {
+    "fail": lambda fleet, name, number: fleet.failed(name),
+    "probe": lambda fleet, name, number: fleet.probed(name, ready=bool(number % 3)),
+    "push": lambda fleet, name, number: fleet.pushed(
+        name, EngineState(ready=bool(number % 3), in_flight=number, tokens_per_s=number)
+    ),
+    "miss": lambda fleet, name, number: fleet.missed(name),
+}
+OF_A_REQUEST = {
+    "produce": lambda fleet, ticket, number: fleet.produced(ticket, number),
+    "answer": lambda fleet, ticket, number: fleet.answered(ticket, 200 + number),
+    "release": lambda fleet, ticket, number: fleet.release(ticket),
+}
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["take", *AT_A_REPLICA, *OF_A_REQUEST]),
+        st.sampled_from("ab"),
+        st.integers(0, 500),
+    ),
+    max_size=80,
+)
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(ACTIONS)
 def test_no_order_of_events_makes_a_count_negative_and_in_the_end_nothing_is_left(actions):
-    fleet, tickets, gone, now_s = ready_fleet("a", "b"), [], [], 0.0
-    for action, index, tokens in actions:
-        now_s += 0.7
-        name = "ab"[index % 2]
-        match action:
-            case "assign" if ticket := fleet.assign(tokens, f"p{index}"):
-                tickets.append(ticket)
-            case "produce" if tickets:
-                fleet.produced(tickets[index % len(tickets)], tokens)
-            case "release" if tickets:
-                gone.append(tickets.pop(index % len(tickets)))
-                fleet.release(gone[-1])
-            case "release again" if gone:
-                fleet.release(gone[index % len(gone)])
-            case "fail":
-                fleet.failed(name)
-            case "probe":
-                fleet.probed(name, now_s, ready=bool(tokens % 3))
-        assert sum(fleet.in_flight.values()) == len(tickets)
-        assert all(replica.outstanding_tokens >= 0 for replica in fleet._facts(None))
-        assert all(speed >= 0 for speed in fleet.tokens_per_s.values())
+    (fleet, clock), tickets = ready_fleet("a", "b"), []
+    for action, name, number in actions:
+        clock.now_s += 0.7
+        if action == "take":
+            tickets.append(fleet.take(name, number, f"p{number % 9}", [number, number + 1]))
+        elif action in AT_A_REPLICA:
+            AT_A_REPLICA[action](fleet, name, number)
+        elif tickets:
+            OF_A_REQUEST[action](fleet, tickets[number % len(tickets)], number)
+        assert sum(fleet.in_flight.values()) == sum(ticket.open for ticket in tickets)
+        assert sum(fleet.ejected.values()) <= 1
+        for replica in fleet.candidates("p1", [1, 2]):
+            assert replica.outstanding_tokens >= 0
+            assert replica.in_flight >= fleet.in_flight[replica.name]
+            assert replica.tokens_per_s > 0
     for ticket in tickets:
         fleet.release(ticket)
     assert set(fleet.in_flight.values()) == {0}
-    assert all(replica.outstanding_tokens == 0 for replica in fleet._facts(None))
+    assert all(member.left_tokens == 0 for member in fleet._members.values())

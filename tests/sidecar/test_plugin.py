@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from tempo_sidecar.plugin import UNKNOWN, read_status, status_metrics
+from tempo_sidecar.plugin import UNKNOWN, StatusFile, status_metrics
 
 STATUS = {
     "state": "active",
@@ -41,22 +41,22 @@ def exposition(status):
 
 def test_the_plug_ins_word_is_taken_for_ten_seconds(tmp_path):
     path = write(tmp_path / "status.json", STATUS)
-    assert read_status(path, 109.9).state == "active"
-    assert read_status(path, 110.1) is UNKNOWN
+    assert StatusFile(path).read(109.9).state == "active"
+    assert StatusFile(path).read(110.1) is UNKNOWN
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"state": "confused", "written_s": 100}', '{"steps": "x"}'])
 def test_a_file_that_can_not_be_used_says_nothing(tmp_path, text):
-    assert read_status(write(tmp_path / "status.json", text), 100.0) is UNKNOWN
+    assert StatusFile(write(tmp_path / "status.json", text)).read(100.0) is UNKNOWN
 
 
 def test_no_file_says_nothing(tmp_path):
-    assert read_status(None, 100.0) is UNKNOWN
-    assert read_status(tmp_path / "absent", 100.0) is UNKNOWN
+    assert StatusFile(None).read(100.0) is UNKNOWN
+    assert StatusFile(tmp_path / "absent").read(100.0) is UNKNOWN
 
 
 def test_the_status_is_exported(tmp_path):
-    lines = exposition(read_status(write(tmp_path / "status.json", STATUS), 100.0))
+    lines = exposition(StatusFile(write(tmp_path / "status.json", STATUS)).read(100.0))
     for line in (
         "tempo_engine_scheduler_active 1.0",
         "tempo_engine_waiting 5.0",
@@ -70,5 +70,5 @@ def test_the_status_is_exported(tmp_path):
 
 @pytest.mark.parametrize(("state", "value"), [("fallback", "0.0"), ("unknown", "-1.0")])
 def test_an_engine_in_its_own_order_shows_in_one_gauge(tmp_path, state, value):
-    status = read_status(write(tmp_path / "status.json", STATUS | {"state": state}), 100.0)
+    status = StatusFile(write(tmp_path / "status.json", STATUS | {"state": state})).read(100.0)
     assert f"tempo_engine_scheduler_active {value}" in exposition(status)

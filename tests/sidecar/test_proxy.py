@@ -255,7 +255,7 @@ async def test_bad_requests_never_reach_the_engine(body, headers, code):
 
 async def test_a_body_nested_too_deeply_is_refused_and_leaves_nothing_behind():
     async with sidecar() as s:
-        status, answer = await s.post(b'{"tools": ' + b"[" * 500 + b"]" * 500 + b"}")
+        status, answer = await s.post(b'{"tools": ' + b"[" * 1100 + b"]" * 1100 + b"}")
         assert (status, json.loads(answer)["error"]["code"]) == (400, "bad_json")
         async with s.client.get(f"{s.url}/readyz") as state:
             assert (await state.json())["running"] == 0

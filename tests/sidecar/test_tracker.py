@@ -5,6 +5,7 @@ import pytest
 from support.fake_engine import chunk, event
 from support.serving import QUICKSTART
 from tempo_api.manifest import load_pool
+from tempo_api.openai import Endpoint
 from tempo_api.wire import Intake
 from tempo_sidecar.analyse import analyse
 from tempo_sidecar.lengths import WindowLengths
@@ -29,7 +30,7 @@ class Following:
     def __init__(self, content_type=SSE, status=200, slo_class="chat", deadline_s=None):
         self.clock, self.told = Clock(), []
         intake = Intake(slo_class=slo_class, deadline_s=deadline_s)
-        work = analyse(intake, {}, load_pool(QUICKSTART), WindowLengths(), self.clock(), chat=True)
+        work = analyse(intake, {}, load_pool(QUICKSTART), WindowLengths(), self.clock(), endpoint=Endpoint.CHAT)
         self.tracker = Tracker(work, self.clock, self.told.append, drop_usage=True)
         self.tracker.begin(status, content_type)
 
@@ -69,6 +70,17 @@ def test_a_stream_that_ends_without_done_is_told_so_and_counts_as_broken():
     f.after(0.1, event(chunk("chat", 0)))
     assert f.tracker.broken
     assert b'"code":"upstream_failed"' in f.tracker.close()
+
+
+def test_a_response_ends_with_its_own_last_event_which_counts_what_no_event_showed():
+    f = Following()
+    delta = event({"type": "response.output_text.delta", "delta": "a"})
+    response = {"status": "incomplete", "usage": {"input_tokens": 3, "output_tokens": 4}}
+    last = event({"type": "response.completed", "response": response})
+    assert f.after(0.5, delta) + f.after(0.1, last) + f.tracker.close() == delta + last
+    outcome = f.tracker.finish()
+    assert (outcome.prompt_tokens, outcome.output_tokens, outcome.ttft_s) == (3, 4, pytest.approx(0.5))
+    assert (f.tracker.broken, f.tracker.truncated, f.tracker.learnable) == (False, True, True)
 
 
 def test_an_engines_own_error_event_counts_as_broken_and_is_not_doubled():

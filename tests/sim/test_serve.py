@@ -11,6 +11,7 @@ import yaml
 from aiohttp import web
 
 from support.k8s.samples import a_pool, chat_class
+from support.serving import eventually
 from tempo_api.reload import Reloader
 from tempo_api.wire import Facts, encode_facts
 from tempo_sim.profiles import LLAMA_8B_H100
@@ -144,5 +145,7 @@ async def test_it_says_what_it_serves_and_how_it_is(config, tmp_path, monkeypatc
             assert answer.status == 200
         async with session.get("/metrics") as answer:
             assert "vllm:num_requests_waiting 0.0" in await answer.text()
+        await eventually(status.exists)
         written = json.loads(status.read_text())
-    assert (written["state"], written["policy"]) == ("active", "tempo")
+    assert (written["state"], written["policy"], written["cache_used"]) == ("active", "tempo", 0.0)
+    assert written["places"] == QUICK.max_places

@@ -68,6 +68,7 @@ TAKEN = (
     Case("autoscaling", pool(autoscaling={"minReplicas": 2, "maxReplicas": 2})),
     Case("simulated", _engine(kind="Simulated", args=["--profile=llama-3.1-8b-a100"])),
     Case("secrets", pool(router={"auth": SECRET}, history={"redis": {"secretRef": {"name": "r", "key": "url"}}})),
+    Case("a certificate", pool(router={"auth": SECRET, "tls": SECRET, "accessLog": True})),
     Case(
         "everything that pods have",
         _engine(
@@ -172,6 +173,11 @@ REFUSED = (
     Case("too large a body", pool(router={"maxBodyBytes": 67108865}), "spec.router.maxBodyBytes"),
     Case("a service port of zero", pool(router={"service": {"port": 0}}), "spec.router.service.port"),
     Case("a tier for no class name", pool(router={"serviceTiers": {"flex": "Batch"}}), NO_MATCH),
+    Case(
+        "a key of a certificate's secret",
+        pool(router={"tls": {"secretRef": {"name": "a", "key": "b"}}}),
+        "spec.router.tls.secretRef",
+    ),
     Case("a secret without a name", pool(router={"auth": {"secretRef": {}}}), "spec.router.auth.secretRef"),
 )
 

@@ -8,8 +8,7 @@ from tempo_operator.manifests import Options, pool_objects
 
 OPTIONS = Options(image="tempo:1", engine_image="vllm:1")
 CLASSES = (slo(default=True), slo("batch", pattern="BestEffort", objectives={}))
-SUPPORTED = [c for c in TAKEN if c.document["kind"] == "TempoPool" and c.about != "secrets"]
-"""Pools that this version can make."""
+POOLS = [c for c in TAKEN if c.document["kind"] == "TempoPool"]
 
 Object = dict[str, Any]
 

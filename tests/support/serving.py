@@ -6,13 +6,15 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tempo_api.http.runner import Runner
+
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.yaml"
 
 
 @asynccontextmanager
 async def serving(app):
     """The app's base URL, on a free port of 127.0.0.1."""
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

@@ -129,9 +129,8 @@ def test_the_status_counts_passes_reasons_and_preemptions(adapter):
     for _ in range(3):
         adapter.plan([], [FakeRequest()], 4, 512)
     adapter.preempted()
-    adapter.holds(2, 5)
     status = adapter.status()
-    assert (status["passes"], status["preemptions"], status["running"], status["waiting"]) == (3, 1, 2, 5)
+    assert (status["passes"], status["preemptions"]) == (3, 1)
     assert status["reasons"] == {
         "arrival": 3, "on_time": 0, "deferred": 0, "late": 0, "no_target": 0, "aged": 0, "ranked": 0,
     }  # fmt: skip

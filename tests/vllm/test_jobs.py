@@ -7,6 +7,7 @@ from support.pools import POOL
 from tempo_api.manifest import build_pool, load_manifests
 from tempo_api.wire import Facts, encode_facts
 from tempo_core.lengths import curve
+from tempo_core.slo import Pattern
 from tempo_core.snapshot import COLUMNS
 from tempo_vllm.jobs import job_from, with_targets
 from tempo_vllm.pools import STAND_IN
@@ -47,6 +48,13 @@ def test_every_fact_reaches_the_job():
     named = ("due", "scored_from", "banked", "latest", "later_prompt", "later_output")
     assert [column(made, name) for name in named] == [990.0, 880.0, 7.0, 999.0, 30.0, 60.0]
     assert made.row[len(COLUMNS) :] == pytest.approx(curve(GRID))
+    assert not bad
+
+
+def test_what_the_router_degraded_is_best_effort_whatever_its_class_says():
+    made, bad = job(slo_class="agent", deadline_s=990.0, latest_s=999.0, degraded=1.0)
+    assert (made.slo.name, made.slo.pattern) == ("agent", Pattern.BEST_EFFORT)
+    assert [column(made, name) for name in ("due", "latest")] == [inf, inf]
     assert not bad
 
 

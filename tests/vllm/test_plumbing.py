@@ -141,7 +141,8 @@ def test_an_empty_environment_variable_means_no_status(monkeypatch):
 
 def test_the_housekeeper_goes_on_after_failures_and_complains_once(tmp_path, monkeypatch, heard):
     monkeypatch.setenv("TEMPO_STATUS_FILE", str(tmp_path / "status.json"))
-    monkeypatch.setattr("tempo_vllm.status.INTERVAL_S", 0.001)
+    monkeypatch.setattr("tempo_vllm.status.LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr("tempo_vllm.status.CHORE_EVERY_S", 0.001)
     calls, enough = [], threading.Event()
 
     def chore():

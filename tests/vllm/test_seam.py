@@ -48,6 +48,12 @@ def test_the_scheduler_has(scheduler, name):
     assert hasattr(scheduler, name), f"Scheduler.{name} moved"
 
 
+def test_the_engine_counts_its_requests_and_its_memory(scheduler):
+    assert scheduler.get_request_counts() == (0, 0)
+    assert scheduler.kv_cache_manager.usage == 0.0
+    assert scheduler.scheduler_config.max_num_seqs == 16
+
+
 @pytest.mark.parametrize(("asynchronous", "name"), [(True, "TempoAsyncScheduler"), (False, "TempoScheduler")])
 def test_one_name_becomes_the_scheduler_that_the_engine_s_settings_ask_for(monkeypatch, asynchronous, name):
     from tempo_vllm import scheduler as module

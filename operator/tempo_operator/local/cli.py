@@ -56,6 +56,12 @@ Examples:
     help="Passed to vLLM as it is; may be given several times.",
 )
 @click.option(
+    "--keys",
+    type=click.Path(dir_okay=False, exists=True, resolve_path=True, path_type=Path),
+    metavar="FILE",
+    help="API keys that clients must have, in YAML; followed while the pool runs.  [default: anybody may ask]",
+)
+@click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",

@@ -15,7 +15,10 @@ import yaml
 
 from tempo_api.manifest import ManifestError, Pool, build_pool, load_manifests
 
-FIXED: Final = ("model", "servedModelName", "replicas", "autoscaling", "engine", "history")
+FIXED: Final = (
+    *("model", "servedModelName", "replicas", "autoscaling", "engine", "history"),
+    *("router.auth", "router.tls", "router.accessLog"),
+)
 """The fields of a pool's `spec` that only a restart of `tempo up` can change."""
 
 
@@ -75,14 +78,11 @@ def compile_config(text: str, source: str, wishes: Wishes) -> Config:
 
 def keep_fixed(new: Config, running: Config) -> tuple[Config, list[str]]:
     """`new` as far as the running pool can follow it, and the paths of the fields that it can't."""
-    changed = [name for name in FIXED if new.spec.get(name) != running.spec.get(name)]
+    changed = [path for path in FIXED if _get(new.spec, path) != _get(running.spec, path)]
     documents = list(yaml.safe_load_all(new.text))
-    spec = _spec(documents)
-    for name in changed:
-        spec.pop(name, None)
-        if name in running.spec:
-            spec[name] = running.spec[name]
-    return _config(documents), [f"spec.{name}" for name in changed]
+    for path in changed:
+        _put(_spec(documents), path, _get(running.spec, path))
+    return _config(documents), [f"spec.{path}" for path in changed]
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -95,6 +95,22 @@ def write_atomically(path: Path, text: str) -> None:
 def _config(documents: list[dict[str, Any]]) -> Config:
     text = yaml.safe_dump_all(documents, sort_keys=False)
     return Config(text, build_pool(load_manifests(text)), _spec(documents))
+
+
+def _get(spec: Mapping[str, Any], path: str) -> Any:
+    """A field by its dotted path; None where it, or what it stands in, is absent."""
+    found: Any = spec
+    for name in path.split("."):
+        found = (found or {}).get(name)
+    return found
+
+
+def _put(spec: dict[str, Any], path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        spec[parent] = spec.get(parent) or {}
+        spec = spec[parent]
+    spec[name] = value
 
 
 def _put_in(wishes: Wishes, spec: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tempo_api.manifest import ManifestError, Pool
-from tempo_operator.commands import LOOPBACK, check_supported, plugin_env, router_argv, sidecar_argv, url, vllm_argv
+from tempo_operator.commands import LOOPBACK, plugin_env, router_argv, sidecar_argv, url, vllm_argv
 from tempo_operator.local.models import Model
 
 DRAIN_S: Final = 10.0
@@ -77,6 +77,8 @@ class Local:
     """False leaves vLLM's own scheduler untouched: the baseline that Tempo is compared with."""
     engine_args: tuple[str, ...] = ()
     """Go to every engine, after the pool's own."""
+    keys: Path | None = None
+    """API keys, for the router; None: anybody may ask."""
 
     @property
     def config_file(self) -> Path:
@@ -95,10 +97,10 @@ def parts(pool: Pool, local: Local) -> list[Part]:
         ManifestError: where the pool asks for what only a cluster has.
 
     """
-    _check(pool)
+    _check(pool, local)
     replicas = range(len(local.ports.engines))
     pairs = [part for replica in replicas for part in (_engine(pool, local, replica), _sidecar(local, replica))]
-    return [*pairs, _router(local)]
+    return [*pairs, _router(pool, local)]
 
 
 def memory_gb(pool: Pool, model: Model) -> float:
@@ -154,12 +156,14 @@ def _sidecar(local: Local, replica: int) -> Part:
     )
 
 
-def _router(local: Local) -> Part:
+def _router(pool: Pool, local: Local) -> Part:
     port, sidecars = local.ports.router, dict(enumerate(local.ports.sidecars))
+    keys = ["--keys", str(local.keys)] if local.keys else []
+    log = ["--access-log", "-"] if pool.spec.router.access_log else []
     replicas = [word for n, at in sidecars.items() for word in ("--replica", f"replica-{n}={url(at)}")]
     return Part(
         name="router",
-        argv=(*router_argv(_tempo(local), str(local.config_file), LOOPBACK, port), *_DRAIN, *replicas),
+        argv=(*router_argv(_tempo(local), str(local.config_file), LOOPBACK, port), *_DRAIN, *keys, *log, *replicas),
         url=url(port),
         depends_on=tuple(f"sidecar-{n}" for n in sidecars),
     )
@@ -177,10 +181,16 @@ def _pool_env(pool: Pool) -> dict[str, str]:
     return {entry.name: entry.value or "" for entry in pool.spec.engine.env}
 
 
-def _check(pool: Pool) -> None:
+def _check(pool: Pool, local: Local) -> None:
     where = f"TempoPool {pool.name}"
     if pool.replicas == 0:
         raise ManifestError(where, "spec.replicas", "is 0, so there is nothing to run; ask for one with --replicas 1")
     if pool.spec.engine.kind != "VLLM":
         raise ManifestError(where, "spec.engine.kind", "must be VLLM for tempo up, which runs real engines only")
-    check_supported(pool)
+    if pool.spec.router.auth and not local.keys:
+        raise ManifestError(where, "spec.router.auth", "tempo up reads no Secrets; give a file of API keys with --keys")
+    if pool.spec.router.tls:
+        raise ManifestError(where, "spec.router.tls", "tempo up speaks plain HTTP, on loopback only; leave it out")
+    if pool.spec.history.redis:
+        problem = "tempo up reads no Secrets; leave it out, and put the URL into the environment as TEMPO_HISTORY"
+        raise ManifestError(where, "spec.history.redis", problem)

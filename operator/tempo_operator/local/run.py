@@ -36,6 +36,7 @@ class Options:
     log_dir: Path | None = None
     engine_args: tuple[str, ...] = ()
     ready_file: Path | None = None
+    keys: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _prepare(options: Options, display: Display) -> _Run:
     require_memory(memory_gb(pool, model))
     ports = choose_ports(options.port, pool.replicas)
     folder = options.log_dir or _state_folder() / f"{pool.name}-{ports.router}"
-    local = Local(folder.absolute(), ports, model, sys.executable, options.plugged, options.engine_args)
+    local = Local(folder.absolute(), ports, model, sys.executable, options.plugged, options.engine_args, options.keys)
     made = parts(pool, local)
     _lay_out(options, local, made, config)
     follower = Follower(options.manifests, options.wishes, config, local.config_file)
@@ -121,7 +122,7 @@ async def _serve(this: _Run) -> None:
     await this.supervisor.start()
     this.display.settle()
     policy = pool.spec.scheduler.policy if this.options.plugged else "engine"
-    for line in summary(pool, policy, this.parts[-1].url, folder):
+    for line in summary(pool, policy, this.parts[-1].url, folder, keyed=this.local.keys is not None):
         this.display.say(line)
     if this.options.ready_file is not None:
         write_atomically(this.options.ready_file, ready_facts(pool, this.parts, this.supervisor.pids, folder))

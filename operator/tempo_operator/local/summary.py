@@ -15,8 +15,8 @@ from tempo_operator.local.parts import Part
 _HEADINGS: Final = ("CLASS", "PATTERN", "OBJECTIVES", "WEIGHT")
 
 
-def summary(pool: Pool, policy: str, router_url: str, folder: Path) -> list[str]:
-    """Lines for people: where the pool is, what it serves, and a command to try."""
+def summary(pool: Pool, policy: str, router_url: str, folder: Path, *, keyed: bool = False) -> list[str]:
+    """Lines for people: where the pool is, what it serves, and a command to try; `keyed`: by whoever has a key."""
     rows = [_HEADINGS, *(_row(slo_class, pool.default_class) for slo_class in pool.classes.values())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -25,7 +25,7 @@ def summary(pool: Pool, policy: str, router_url: str, folder: Path) -> list[str]
         "messages": [{"role": "user", "content": "Why is the sky blue?"}],
         "max_tokens": 64,
     }
-    header = "-H 'content-type: application/json'"
+    header = "-H 'content-type: application/json'" + (' -H "authorization: Bearer $KEY"' if keyed else "")
     return [
         "",
         f"Ready: {router_url}/v1  (model {pool.served_model_name}, {pool.replicas} replica(s), policy {policy})",

@@ -7,7 +7,7 @@ import yaml
 from msgspec.structs import replace
 
 from tempo_api.manifest import EngineSpec, Manifest, Pool, SLOClassManifest, TempoPoolManifest, dump_manifests
-from tempo_api.manifest.spec import Metadata, RouterSpec
+from tempo_api.manifest.spec import Metadata, RouterSpec, TempoPoolSpec
 from tempo_operator.manifests.names import CONFIG_KEY, REPLICAS_KEY, Names
 from tempo_operator.manifests.pods import metadata
 
@@ -38,6 +38,22 @@ def replica_urls(names: Names, replicas: int) -> Mapping[str, str]:
 def _slim(manifest: TempoPoolManifest) -> TempoPoolManifest:
     """The pool without what only pods have: a part need not reload for it, nor see what an environment holds."""
     spec = manifest.spec
-    router = replace(spec.router, replicas=RouterSpec().replicas, service=RouterSpec().service, resources=None)
-    slim = replace(spec, replicas=None, autoscaling=None, engine=EngineSpec(kind=spec.engine.kind), router=router)
+    default = RouterSpec()
+    router = replace(
+        spec.router,
+        replicas=default.replicas,
+        service=default.service,
+        auth=None,
+        tls=None,
+        access_log=False,
+        resources=None,
+    )
+    slim = replace(
+        spec,
+        replicas=None,
+        autoscaling=None,
+        engine=EngineSpec(kind=spec.engine.kind),
+        router=router,
+        history=TempoPoolSpec(model=spec.model).history,
+    )
     return replace(manifest, metadata=Metadata(name=manifest.metadata.name), spec=slim, status=None)

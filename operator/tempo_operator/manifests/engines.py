@@ -28,6 +28,7 @@ from tempo_operator.manifests.pods import (
     metadata,
     mount,
     pod_spec,
+    redis_env,
     resources,
     volume,
 )
@@ -91,7 +92,8 @@ def _pod(names: Names, pool: Pool, options: Options) -> dict[str, Any]:
     engine = pool.spec.engine
     simulated = engine.kind == "Simulated"
     container = _simulated(pool, options) if simulated else _vllm(pool, options)
-    init = [_sidecar(options)] if simulated else [_plugin(options), _sidecar(options)]
+    sidecar = _sidecar(pool, options)
+    init = [sidecar] if simulated else [_plugin(options), sidecar]
     placement = {
         "nodeSelector": engine.node_selector,
         "tolerations": msgspec.to_builtins(engine.tolerations),
@@ -134,7 +136,7 @@ def _plugin(options: Options) -> dict[str, Any]:
     }
 
 
-def _sidecar(options: Options) -> dict[str, Any]:
+def _sidecar(pool: Pool, options: Options) -> dict[str, Any]:
     argv = sidecar_argv(["tempo"], _CONFIG, "0.0.0.0", SIDECAR_PORT, ENGINE_PORT)  # noqa: S104  # the pod's one port
     argv += ["--plugin-status", _STATUS, "--state-dir", _STATE_DIR]
     argv += ["--drain-file", _DRAIN, "--drain-seconds", str(options.drain_s)]
@@ -143,6 +145,7 @@ def _sidecar(options: Options) -> dict[str, Any]:
         "image": options.image,
         "restartPolicy": "Always",
         "command": argv,
+        **redis_env(pool, "TEMPO_HISTORY"),
         "ports": [{"name": "sidecar", "containerPort": SIDECAR_PORT, "protocol": "TCP"}],
         "readinessProbe": {**http_get(SIDECAR_PORT, "/readyz"), "periodSeconds": 2, "timeoutSeconds": 5},
         "livenessProbe": {**http_get(SIDECAR_PORT, "/healthz"), "periodSeconds": 10, "timeoutSeconds": 10},

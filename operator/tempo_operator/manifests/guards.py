@@ -3,10 +3,20 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tempo_operator.manifests.names import POOL_LABEL, ROUTER_PORT, SIDECAR_PORT, Component, Names, selector
+from tempo_api.manifest import Pool
+from tempo_operator.manifests.names import (
+    POOL_LABEL,
+    ROUTER_PORT,
+    SIDECAR_PORT,
+    Component,
+    Names,
+    router_port,
+    selector,
+)
 from tempo_operator.manifests.options import Options
 from tempo_operator.manifests.pods import metadata
 
+_REDIS_PORT: Final = 6379
 _DNS: Final = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
 
 
@@ -42,28 +52,39 @@ def engine_policy(names: Names, options: Options) -> dict[str, Any]:
     return _policy(names, names.engines, "engine", spec)
 
 
-def router_policy(names: Names) -> dict[str, Any]:
-    """Anybody may ask a router; a router itself talks to its sidecars and to DNS only."""
+def router_policy(names: Names, pool: Pool) -> dict[str, Any]:
+    """Anybody may ask a router; a router itself talks to its sidecars, to DNS, and to a Redis if the pool has one.
+
+    Where that is, only a Secret says, which the operator doesn't read: any address, but no port except Redis' own.
+    """
     engines = {"podSelector": {"matchLabels": selector(names.pool, "engine")}}
+    redis = [{"ports": [_tcp(_REDIS_PORT)]}] if pool.spec.history.redis else []
     spec = {
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"ports": [_tcp(ROUTER_PORT)]}],
-        "egress": [{"to": [engines], "ports": [_tcp(SIDECAR_PORT)]}, {"ports": _DNS}],
+        "egress": [{"to": [engines], "ports": [_tcp(SIDECAR_PORT)]}, {"ports": _DNS}, *redis],
     }
     return _policy(names, names.router, "router", spec)
 
 
-def pod_monitor(names: Names) -> dict[str, Any]:
+def pod_monitor(names: Names, pool: Pool) -> dict[str, Any]:
     """Has Prometheus read routers, sidecars and, by way of these, engines."""
-    paths: Sequence[tuple[str, str]] = [("http", "/metrics"), ("sidecar", "/metrics"), ("sidecar", "/engine/metrics")]
-    pool = {"targetLabel": "pool", "replacement": names.pool}  # what dashboards and alerts tell pools apart by
+    # A router's certificate is for its Service; Prometheus asks pods by their addresses.
+    tls = pool.spec.router.tls is not None
+    how = {"scheme": "https", "tlsConfig": {"insecureSkipVerify": True}} if tls else {}
+    endpoints: Sequence[dict[str, Any]] = [
+        {"port": router_port(tls=tls), "path": "/metrics", **how},
+        {"port": "sidecar", "path": "/metrics"},
+        {"port": "sidecar", "path": "/engine/metrics"},
+    ]
+    label = {"targetLabel": "pool", "replacement": names.pool}  # what dashboards and alerts tell pools apart by
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
         "metadata": metadata(names.pool, names.namespace),
         "spec": {
             "selector": {"matchLabels": {POOL_LABEL: names.pool}},
-            "podMetricsEndpoints": [{"port": port, "path": path, "relabelings": [pool]} for port, path in paths],
+            "podMetricsEndpoints": [{**endpoint, "relabelings": [label]} for endpoint in endpoints],
         },
     }
 

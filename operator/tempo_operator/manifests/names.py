@@ -1,7 +1,8 @@
 """What a pool's objects are called, how they are labelled, and where they listen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 MANAGER: Final = "tempo-operator"
 """In `app.kubernetes.io/managed-by`, and the field manager of whatever the operator applies."""
@@ -15,6 +16,10 @@ ENGINE_PORT: Final = 8002
 
 CONFIG_KEY: Final = "pool.yaml"
 REPLICAS_KEY: Final = "replicas.yaml"
+KEYS_KEY: Final = "keys.yaml"
+"""In the Secret of `router.auth`, unless the pool names another."""
+URL_KEY: Final = "url"
+"""In the Secret of `history.redis`, unless the pool names another."""
 
 Component = Literal["config", "engine", "router"]
 
@@ -49,10 +54,16 @@ class Names:
         """Where the sidecar of one engine listens."""
         return f"http://{self.engine_pod(ordinal)}.{self.engines}.{self.namespace}.svc:{SIDECAR_PORT}"
 
-    @property
-    def router_url(self) -> str:
-        """Where clients in the cluster connect."""
-        return f"http://{self.router}.{self.namespace}.svc"
+    def router_url(self, router: Mapping[str, Any]) -> str:
+        """Where clients in the cluster connect; `router` is as in the pool's manifest."""
+        scheme, usual = ("https", 443) if router.get("tls") else ("http", 80)
+        port = (router.get("service") or {}).get("port", 80)
+        return f"{scheme}://{self.router}.{self.namespace}.svc{'' if port == usual else f':{port}'}"
+
+
+def router_port(*, tls: bool) -> str:
+    """What the port is called at which routers listen; by it the operator knows how to ask a pod."""
+    return "https" if tls else "http"
 
 
 def selector(pool: str, component: Component) -> dict[str, str]:

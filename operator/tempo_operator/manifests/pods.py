@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tempo_api.manifest import Pool
 from tempo_api.manifest.spec import Resources
-from tempo_operator.manifests.names import Component, selector
+from tempo_operator.manifests.names import URL_KEY, Component, selector
 from tempo_operator.manifests.options import Options
 
 CONFIG_DIR: Final = "/tempo/config"
@@ -49,14 +50,23 @@ def pod_spec(pool: str, component: Component, service_account: str, options: Opt
     }
 
 
-def http_get(port: int, path: str) -> dict[str, Any]:
-    """A probe's question."""
-    return {"httpGet": {"path": path, "port": port}}
+def http_get(port: int, path: str, *, tls: bool = False) -> dict[str, Any]:
+    """A probe's question; over TLS, whoever the certificate is for."""
+    return {"httpGet": {"path": path, "port": port, **({"scheme": "HTTPS"} if tls else {})}}
 
 
 def env_list(env: Mapping[str, str]) -> list[dict[str, Any]]:
     """An environment as a container has it."""
     return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def redis_env(pool: Pool, name: str) -> dict[str, Any]:
+    """A Redis' URL may hold a password, so it comes from a Secret into the environment, past the command line."""
+    redis = pool.spec.history.redis
+    if redis is None:
+        return {}
+    source = {"name": redis.secret_ref.name, "key": redis.secret_ref.key or URL_KEY}
+    return {"env": [{"name": name, "valueFrom": {"secretKeyRef": source}}]}
 
 
 def resources(asked_for: Resources | None, default: Mapping[str, Any]) -> dict[str, Any]:

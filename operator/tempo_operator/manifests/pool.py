@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tempo_api.manifest import Pool, SLOClassManifest, TempoPoolManifest, build_pool
-from tempo_operator.commands import check_supported
 from tempo_operator.manifests import guards
 from tempo_operator.manifests.config import config_map
 from tempo_operator.manifests.engines import engine_service, engine_set
@@ -27,12 +26,11 @@ def pool_objects(
         replicas: how many engines, where something other than the manifest decides.
 
     Raises:
-        ManifestError: where pool and classes don't fit each other, or this version can't do what the pool asks for.
+        ManifestError: where pool and classes don't fit each other.
 
     """
     classes = list(classes)
     checked = build_pool([pool, *classes])
-    check_supported(checked)
     names = Names(pool.metadata.name, pool.metadata.namespace or "default")
     engines = checked.replicas if replicas is None else replicas
     config = config_map(names, checked, pool, classes, engines)
@@ -47,7 +45,7 @@ def _parts(
     yield "router", guards.service_account(names, names.router)
     if options.network_policy:
         yield "engine", guards.engine_policy(names, options)
-        yield "router", guards.router_policy(names)
+        yield "router", guards.router_policy(names, pool)
     yield "engine", engine_service(names)
     yield "router", router_service(names, pool)
     yield "engine", guards.disruption_budget(names, names.engines, "engine")
@@ -55,7 +53,7 @@ def _parts(
     yield "engine", engine_set(names, pool, options, engines)
     yield "router", router_deployment(names, pool, options)
     if options.pod_monitor:
-        yield "router", guards.pod_monitor(names)
+        yield "router", guards.pod_monitor(names, pool)
 
 
 def _labelled(item: dict[str, Any], pool: str, component: Component) -> dict[str, Any]:

@@ -1,56 +1,28 @@
 """Pass a request on to an upstream, and its answer back, byte for byte."""
 
 import asyncio
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
-from yarl import URL
 
-from tempo_api.openai import APIError, Ending, error_event
+from tempo_api.http.connection import Connection, UpstreamError
+from tempo_api.http.messages import answer_head, chunk, field, forwarded_headers, frame
+from tempo_api.http.upstream import CONNECT_TIMEOUT_S, IDLE_S, READ_TIMEOUT_S, Connections
+from tempo_api.openai import Ending, error_event
 
-CONNECT_TIMEOUT_S: Final = 2.0
-READ_TIMEOUT_S: Final = 600.0
-"""A queued request that does not stream sends nothing for long."""
+__all__ = ["Connections", "Relayed", "Tap", "UpstreamError", "forwarded_headers", "new_session", "relay"]
+
 _STALL_S: Final = 60.0
 """A client that takes no bytes for this long counts as gone."""
-_SURELY_TAKEN: Final = 32 << 10
-"""Bytes that aiohttp and the transport buffer (64 KiB each) without waiting for the client."""
-_IDLE_CONNECTION_S: Final = 2.0
-"""Less than any upstream's own keep-alive time (uvicorn's is 5 s), so that none closes while a request is sent."""
-
-_HOP_BY_HOP: Final = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-# Made anew for the upstream; without accept-encoding its answer is plain, so that it can be metered.
-_OWN: Final = frozenset({"host", "content-length", "expect", "accept-encoding"})
-
-
-class UpstreamError(APIError):
-    """The upstream failed before the client got a byte, so the request may be tried elsewhere.
-
-    `status` is the upstream's own, if it answered with one that the caller of `relay` refuses.
-    """
-
-    def __init__(self, ending: Ending, message: str, status: int | None = None) -> None:
-        super().__init__(ending, message)
-        self.status = status
 
 
 class Tap(Protocol):
-    """Sees an answer as it passes; what it returns is what goes on to the client."""
+    """Sees an answer as it passes; what it returns is what goes on to the client.
+
+    Only a stream of events may be changed: other answers have a length that is told before.
+    """
 
     def begin(self, status: int, content_type: str) -> None:
         """The answer's head has come."""
@@ -72,27 +44,17 @@ class Relayed(NamedTuple):
     """`COMPLETED`, `UPSTREAM_REFUSED` (passed on as it was), or how it broke off."""
 
 
-def new_session(*, read_timeout_s: float = READ_TIMEOUT_S) -> aiohttp.ClientSession:
-    """A session for upstreams. Create it where a loop runs; how many connections it opens is the app's limit."""
+def new_session() -> aiohttp.ClientSession:
+    """A session for what router and sidecar ask of upstreams themselves; `relay` has `Connections` instead."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_S),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=read_timeout_s),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S),
     )
-
-
-def forwarded_headers(headers: Mapping[str, str], drop: Iterable[str] = ()) -> CIMultiDict[str]:
-    """A request's or an answer's headers without those that belong to one connection, and without `drop`."""
-    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
-    gone = _HOP_BY_HOP.union(named, drop)
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in gone)
 
 
 async def relay(
     request: web.Request,
-    session: aiohttp.ClientSession,
+    connections: Connections,
     base_url: str,
     *,
     body: bytes,
@@ -109,7 +71,7 @@ async def relay(
 
     Args:
         request: whose method, path and query are used.
-        session: from `new_session`.
+        connections: to upstreams.
         base_url: such as `http://127.0.0.1:8000`.
         body: what to send.
         headers: the request's, as `forwarded_headers` gives them, changed as the caller likes.
@@ -121,83 +83,122 @@ async def relay(
         UpstreamError: before the first byte.
 
     """
-    url = URL(base_url.rstrip("/") + request.rel_url.raw_path_qs, encoded=True)
-    sent = {name: value for name, value in headers.items() if name.lower() not in _OWN}
+    answer = await connections.send(base_url, request.method, request.rel_url.raw_path_qs, headers, body)
     try:
-        async with session.request(
-            request.method, url, data=body or None, headers=sent, allow_redirects=False
-        ) as answer:
-            if answer.status in refuse:
-                raise UpstreamError(Ending.UPSTREAM_FAILED, f"The upstream answered {answer.status}.", answer.status)
-            if tap:
-                tap.begin(answer.status, answer.content_type)
-            first = await answer.content.readany()
-            return await _pump(request, answer, first, tap, answer_headers or {})
-    except (aiohttp.ClientError, OSError) as error:
-        raise _translate(error) from error
+        if answer.status in refuse:
+            raise UpstreamError(Ending.UPSTREAM_FAILED, f"The upstream answered {answer.status}.", answer.status)
+        content_type = _content_type(answer)
+        if tap:
+            tap.begin(answer.status, content_type)
+        await answer.body_begun()
+        if request.transport is None:
+            return Relayed(web.StreamResponse(), Ending.CLIENT_CLOSED)
+        return await _Delivery(request, request.transport, answer, content_type, tap, answer_headers or {}).run()
+    finally:
+        connections.release(answer)
 
 
-class _Answer(web.StreamResponse):
-    """Its head goes out with the first chunk, in one system call; what aiohttp itself does for whole answers."""
+def _content_type(answer: Connection) -> str:
+    value, _, _ = field(answer.fields, b"content-type").partition(b";")
+    return value.strip().lower().decode("latin-1") or "application/octet-stream"
 
-    _send_headers_immediately = False
+
+class _Sent(web.StreamResponse):
+    """An answer that went to the client's transport past aiohttp, to which nothing is left to do."""
+
+    prepared = True
+    keep_alive = True
+
+    async def prepare(self, _: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, _: bytes = b"") -> None:
+        return None
 
 
-async def _pump(
-    request: web.Request, answer: aiohttp.ClientResponse, chunk: bytes, tap: Tap | None, extra: Mapping[str, str]
-) -> Relayed:
-    """Send the answer's head, its first chunk and the rest; every failure from here on is an ending, not an error."""
-    streams = answer.content_type == "text/event-stream"
-    headers = forwarded_headers(answer.headers, ("content-length",) if streams else ())
-    headers.update(extra)
-    response = _Answer(status=answer.status, reason=answer.reason, headers=headers)
-    ending = Ending.COMPLETED if answer.status < 400 else Ending.UPSTREAM_REFUSED
-    try:
-        await response.prepare(request)
+class _Delivery:
+    """One answer on its way to the client; the first byte of its body has come.
+
+    It writes to the client's transport itself: a piece that arrives is one write, the head goes with the first of
+    them and the end with the last. Every failure from here on is an ending, not an error.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        transport: asyncio.Transport,
+        answer: Connection,
+        content_type: str,
+        tap: Tap | None,
+        extra: Mapping[str, str],
+    ) -> None:
+        self._writer = request.writer
+        self._client = request.protocol
+        self._transport = transport
+        self._answer = answer
+        self._tap = tap
+        self._streams = content_type == "text/event-stream"
+        framing = frame(
+            request.method,
+            answer.status,
+            answer.fields,
+            request.version,
+            streams=self._streams,
+            kept=request.keep_alive,
+        )
+        self._chunked = framing.chunked
+        self._head = answer_head(answer.status, answer.reason, answer.fields, framing, extra)
+        self._sent = _Sent(status=answer.status, headers=extra)
+        self._sent.keep_alive = framing.keep_alive
+
+    async def run(self) -> Relayed:
+        """Until the end, whichever."""
+        ending = Ending.COMPLETED if self._answer.status < 400 else Ending.UPSTREAM_REFUSED
         try:
-            while chunk:
-                await _send(request, response, tap.feed(chunk) if tap else chunk)
-                chunk = await _read(answer)
+            while not await self._answer.pour(self._take):
+                await self._drain()
+            await self._drain()
         except UpstreamError as error:
             ending = error.ending
-            await _break_off(request, response, error_event(error) if streams else b"")
+            self._break_off(error)
+        except OSError:  # the client's side: hung up, or stalled
+            self._transport.abort()
+            ending = Ending.CLIENT_CLOSED if ending is Ending.COMPLETED else ending
+        return Relayed(self._sent, ending)
+
+    def _take(self, piece: bytes, last: bool) -> bool:
+        if self._tap:
+            if piece:
+                piece = self._tap.feed(piece)
+            if last:
+                piece += self._tap.close()
+        self._write(piece, last)
+        return not (self._client.writing_paused or self._transport.is_closing())
+
+    def _write(self, data: bytes, last: bool) -> None:
+        if self._chunked:
+            data = chunk(data, last)
+        if self._head and (data or last):
+            data, self._head = self._head + data, b""
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def _drain(self) -> None:
+        """Wait until the client has taken enough.
+
+        Raises:
+            OSError: if it has not for long, or is gone.
+
+        """
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        if self._client.writing_paused:
+            async with asyncio.timeout(_STALL_S):
+                await self._writer.drain()
+
+    def _break_off(self, error: UpstreamError) -> None:
+        """End an answer that broke: a stream with an event, another by hanging up, for then only that tells."""
+        if self._streams:
+            self._write(error_event(error), True)
         else:
-            await _send(request, response, tap.close() if tap else b"")
-        await response.write_eof()
-    except OSError:  # the client's side: hung up, or stalled
-        ending = Ending.CLIENT_CLOSED if ending is Ending.COMPLETED else ending
-    return Relayed(response, ending)
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    try:
-        return await answer.content.readany()
-    except (aiohttp.ClientError, OSError) as error:
-        raise _translate(error) from error
-
-
-async def _send(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    if not data:
-        return
-    transport = request.transport
-    if transport and transport.get_write_buffer_size() + len(data) <= _SURELY_TAKEN:
-        await response.write(data)  # the usual case: nothing to wait for, so no timer to set
-        return
-    async with asyncio.timeout(_STALL_S):
-        await response.write(data)
-
-
-async def _break_off(request: web.Request, response: web.StreamResponse, event: bytes) -> None:
-    """End an answer that broke: with `event`, or by hanging up, for then only that tells the client."""
-    if event:
-        await _send(request, response, event)
-    elif request.transport:
-        request.transport.abort()
-
-
-def _translate(error: aiohttp.ClientError | OSError) -> UpstreamError:
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return UpstreamError(Ending.UPSTREAM_FAILED, "The upstream can't be reached.")
-    if isinstance(error, TimeoutError):
-        return UpstreamError(Ending.UPSTREAM_TIMEOUT, "The upstream sent nothing for too long.")
-    return UpstreamError(Ending.UPSTREAM_FAILED, "The upstream closed the connection before its answer was complete.")
+            self._transport.abort()

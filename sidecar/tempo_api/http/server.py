@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import orjson
@@ -13,14 +14,18 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from tempo_api.http.runner import Runner
 from tempo_api.openai import APIError, Ending, error_body
+from tempo_api.state import STATE_PATH
 from tempo_api.wire import DROPPED_HEADER
 
 log = logging.getLogger(__name__)
 
+Body = TypeVar("Body", bytes, bytearray)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/engine/health", "/engine/metrics"})
+PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/engine/health", "/engine/metrics", STATE_PATH})
 """Paths that are always answered, however full or far gone the server is."""
+BODY_TIMEOUT_S: Final = 60.0
 
 
 class Lifecycle:
@@ -76,15 +81,16 @@ def make_app(
         max_in_flight: one request more is refused with 429.
 
     """
-    app = web.Application(middlewares=[_errors(on_error), _admission], client_max_size=max_body_bytes)
-    app[LIFECYCLE] = Lifecycle(max_in_flight)
+    lifecycle = Lifecycle(max_in_flight)
+    app = web.Application(middlewares=[_guard(lifecycle, on_error)], client_max_size=max_body_bytes)
+    app[LIFECYCLE] = lifecycle
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
         state = await ready()
-        state["ready"] = bool(state["ready"]) and not app[LIFECYCLE].draining
+        state["ready"] = bool(state["ready"]) and not lifecycle.draining
         body = orjson.dumps(state)
         return web.Response(body=body, status=200 if state["ready"] else 503, content_type="application/json")
 
@@ -95,6 +101,33 @@ def make_app(
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
     return app
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The body, of at most `limit` bytes.
+
+    Raises:
+        APIError: `BODY_TOO_LARGE`; `CLIENT_CLOSED` if it does not arrive in time.
+
+    """
+    content = request.content
+    if content.is_eof():  # it came with the head, as most do, and needs no timer
+        return _of_size(content.read_nowait(), limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for piece in content.iter_any():
+                body += piece
+                _of_size(body, limit)
+    except TimeoutError as error:
+        raise APIError(Ending.CLIENT_CLOSED, f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from error
+    return bytes(body)
+
+
+def _of_size(body: Body, limit: int) -> Body:
+    if len(body) > limit:
+        raise APIError(Ending.BODY_TOO_LARGE, f"The body is larger than {limit} bytes.")
+    return body
 
 
 def error_response(error: APIError) -> web.Response:
@@ -109,23 +142,17 @@ def error_response(error: APIError) -> web.Response:
     )
 
 
-@web.middleware
-async def _admission(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if request.path in PROBES:
-        return await handler(request)
-    lifecycle = request.app[LIFECYCLE]
-    lifecycle.enter()
-    try:
-        return await handler(request)
-    finally:
-        lifecycle.leave()
-
-
-def _errors(on_error: Callable[[web.Request, Ending], None]) -> Any:
+def _guard(lifecycle: Lifecycle, on_error: Callable[[web.Request, Ending], None]) -> Any:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            return await handler(request)
+            if request.path in PROBES:
+                return await handler(request)
+            lifecycle.enter()
+            try:
+                return await handler(request)
+            finally:
+                lifecycle.leave()
         except Exception as error:  # the one place where whatever goes wrong becomes an answer
             translated = _translate(request, error)
         on_error(request, translated.ending)
@@ -136,48 +163,65 @@ def _errors(on_error: Callable[[web.Request, Ending], None]) -> Any:
 
 def _translate(request: web.Request, error: Exception) -> APIError:
     """What went wrong, as a caller may see it."""
+    param = None
     match error:
         case APIError():
             return error
         case web.HTTPRequestEntityTooLarge():
-            return APIError(Ending.BODY_TOO_LARGE, f"The body is larger than {request.client_max_size} bytes.")
+            ending, message = Ending.BODY_TOO_LARGE, f"The body is larger than {request.client_max_size} bytes."
         case web.HTTPNotFound():
-            return APIError(Ending.UNKNOWN_PATH, f"Unknown request URL: {request.method} {request.path}.")
+            ending, message = Ending.UNKNOWN_PATH, f"Unknown request URL: {request.method} {request.path}."
         case web.HTTPMethodNotAllowed():
-            return APIError(Ending.METHOD_NOT_ALLOWED, f"{request.path} does not take {request.method}.")
+            ending, message = Ending.METHOD_NOT_ALLOWED, f"{request.path} does not take {request.method}."
+        case web.RequestPayloadError():
+            ending, message = Ending.INVALID_VALUE, "The body is not encoded as its headers say."
+            param = "content-encoding"
         case ConnectionError():
-            return APIError(Ending.CLIENT_CLOSED, "The client is gone.")
+            ending, message = Ending.CLIENT_CLOSED, "The client is gone."
         case _:
             log.error("%s %s failed", request.method, request.path, exc_info=error)
-            return APIError(Ending.INTERNAL, "The server had an error while processing the request.")
+            ending, message = Ending.INTERNAL, "The server had an error while processing the request."
+    return APIError(ending, message, param=param)
 
 
-def run_server(app: web.Application, host: str, port: int, *, name: str, drain_s: float) -> None:
+def run_server(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    name: str,
+    drain_s: float,
+    ssl_context: ssl.SSLContext | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let requests in flight finish for at most `drain_s` seconds.
 
     While draining, `/readyz` says 503 and new requests are refused with 503. A second signal ends the wait.
+    With an `ssl_context` only TLS is spoken.
 
     Raises:
         click.ClickException: if the port can't be had; click makes it one line and exit code 1.
 
     """
-    uvloop.run(_serve(app, host, port, name, drain_s))
+    uvloop.run(_serve(app, host, port, name, drain_s, ssl_context))
 
 
-async def _serve(app: web.Application, host: str, port: int, name: str, drain_s: float) -> None:
+async def _serve(
+    app: web.Application, host: str, port: int, name: str, drain_s: float, ssl_context: ssl.SSLContext | None
+) -> None:
     signals: asyncio.Queue[None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, None)
     # A client that hangs up must cancel its handler, or the engine goes on generating for nobody.
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port, backlog=1024).start()
+            await web.TCPSite(runner, host, port, backlog=1024, ssl_context=ssl_context).start()
         except OSError as error:
             raise click.ClickException(f"can't listen on {host}:{port} ({error.strerror}); choose a --port") from error
-        click.echo(f"{name} ready on http://{host}:{runner.addresses[0][1]}")
+        scheme = "https" if ssl_context else "http"
+        click.echo(f"{name} ready on {scheme}://{host}:{runner.addresses[0][1]}")
         await signals.get()
         await drain(app[LIFECYCLE], drain_s, signals)
     finally:

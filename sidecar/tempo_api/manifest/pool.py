@@ -117,6 +117,7 @@ def slo_class(manifest: SLOClassManifest, weight: float | None = None) -> SLOCla
             decay=inf if gain.decay == "hard" else float(gain.decay),
         ),
         max_queue_time_s=inf if queue_time is None else duration_s(where, "spec.overload.maxQueueTime", queue_time),
+        overload=spec.overload.action,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from tempo_api.durations import DURATION_PATTERN
-from tempo_core.slo import Pattern
+from tempo_core.slo import Overload, Pattern
 
 API_VERSION: Final = "serving.tempo.dev/v1alpha1"
 
@@ -58,7 +58,7 @@ class OverloadSpec(Spec, frozen=True):
     """`SLOClass.spec.overload`; what happens to requests that can't be served in time."""
 
     max_queue_time: Duration | None = None
-    action: Literal["Shed", "Queue", "Degrade"] = "Queue"
+    action: Overload = Overload.QUEUE
 
 
 class SLOClassSpec(Spec, frozen=True):
@@ -155,6 +155,18 @@ class SecretSource(Spec, frozen=True):
     secret_ref: SecretRef
 
 
+class SecretName(Spec, frozen=True):
+    """A Secret in the pool's namespace whose type says what its keys are."""
+
+    name: ObjectName
+
+
+class TLSSource(Spec, frozen=True):
+    """Where a certificate and its key come from: a Secret of type kubernetes.io/tls."""
+
+    secret_ref: SecretName
+
+
 class RouterService(Spec, frozen=True):
     """`TempoPool.spec.router.service`; the Service that clients use."""
 
@@ -169,6 +181,8 @@ class RouterSpec(Spec, frozen=True):
     replicas: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     service: RouterService = RouterService()
     auth: SecretSource | None = None
+    tls: TLSSource | None = None
+    access_log: bool = False
     resources: Resources | None = None
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1, le=64 * 1024 * 1024)] = 16 * 1024 * 1024
     max_concurrent_requests: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 4096

@@ -7,6 +7,7 @@ back from them.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
 
@@ -27,6 +28,7 @@ _PART: Final = 512
 _MOST: Final = 1 << 24
 """Whole numbers up to here are exact in a row."""
 _WORD: Final = re.compile(r"\w{1,8}")
+_ASCII_WORD: Final = re.compile(rb"\w{1,8}")
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 _CODE: Final = re.compile(r"[{}()\[\];=<>/\\]")
 _ROLES: Final = {"user": 1, "assistant": 2, "tool": 3, "system": 4, "developer": 4}
@@ -45,14 +47,13 @@ def features(query: LengthQuery) -> Row:
     row = np.empty(WIDTH, dtype=np.float32)
     row[:_STATED] = _stated(query, body)
     row[_STATED : _STATED + _HINTS] = _hints(last)
-    row[-2 * _BUCKETS : -_BUCKETS] = _words(opening)
+    row[-2 * _BUCKETS : -_BUCKETS] = _opening_words(opening)
     row[-_BUCKETS:] = _words(last)
     return row
 
 
 def _stated(query: LengthQuery, body: Mapping[str, Any]) -> list[float]:
-    messages = body.get("messages")
-    turns = messages if isinstance(messages, list) else []
+    turns = _turns(body)
     last = turns[-1] if turns and isinstance(turns[-1], dict) else {}
     role = last.get("role")
     cap = query.max_tokens
@@ -82,24 +83,43 @@ def _hints(text: str) -> list[float]:
     ]
 
 
+@lru_cache(maxsize=128)
+def _opening_words(text: str) -> NDArray[np.intp]:
+    """System prompts are few, and come again and again. Read-only, for the cache keeps it."""
+    words = _words(text)
+    words.flags.writeable = False
+    return words
+
+
 def _words(text: str) -> NDArray[np.intp]:
-    hashes = [crc32(word.encode(errors="replace")) % _BUCKETS for word in _WORD.findall(text.lower())]
-    return np.bincount(np.array(hashes, dtype=np.intp), minlength=_BUCKETS)
+    lower = text.lower()
+    if lower.isascii():  # the same words, and none to encode
+        words = _ASCII_WORD.findall(lower.encode())
+    else:
+        words = [word.encode(errors="replace") for word in _WORD.findall(lower)]
+    hashes = np.array([*map(crc32, words)], dtype=np.intp)
+    return np.bincount(hashes % _BUCKETS, minlength=_BUCKETS)
 
 
 def _parts(body: Mapping[str, Any]) -> tuple[str, str, str]:
     """The opening, and the last message's head and tail (the same, if it is short)."""
-    prompt, messages = body.get("prompt"), body.get("messages")
+    prompt, turns = body.get("prompt") or body.get("input"), _turns(body)
     opening: list[str] = []
     last: list[str] = []
-    if prompt is not None:
+    if turns:
+        opening = _texts(turns[0]) if len(turns) > 1 else []
+        last = _texts(turns[-1])
+    else:
         last = _texts(prompt)
-    elif isinstance(messages, list) and messages:
-        opening = _texts(messages[0]) if len(messages) > 1 else []
-        last = _texts(messages[-1])
     head, tail = (last[0][:_PART], last[-1][-_PART:]) if last else ("", "")
     short = len(last) == 1 and len(last[0]) <= _PART
     return (opening[0][:_PART] if opening else ""), head, (head if short else tail)
+
+
+def _turns(body: Mapping[str, Any]) -> list[Any]:
+    """A chat's messages, or the items of a response's input, where that is no text."""
+    turns = body.get("messages") or body.get("input")
+    return turns if isinstance(turns, list) else []
 
 
 def _texts(content: object, depth: int = 3) -> list[str]:

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.manifest_cases import slo
-from support.pool_objects import CLASSES, SUPPORTED, config, made, part, template
+from support.manifest_cases import SECRET, slo
+from support.pool_objects import CLASSES, POOLS, config, made, part, template
 from tempo_api.manifest import ManifestError, build_pool, load_manifests, parse_manifest
 
 NO_RESTART = {
@@ -43,13 +43,14 @@ def test_a_changed_engine_leaves_the_routers_and_the_configuration_alone():
     assert changed == ["StatefulSet"]
 
 
-def test_routers_that_need_more_leave_the_engines_alone():
-    before, after = made(), made(router={"resources": {"requests": {"cpu": 4}}})
+@pytest.mark.parametrize("router", [{"resources": {"requests": {"cpu": 4}}}, {"auth": SECRET}, {"accessLog": True}])
+def test_routers_that_need_more_leave_the_engines_and_the_configuration_alone(router):
+    before, after = made(), made(router=router)
     changed = [item["kind"] for item, new in zip(before, after, strict=True) if item != new]
     assert changed == ["Deployment"]
 
 
-@pytest.mark.parametrize("case", SUPPORTED, ids=lambda case: case.about)
+@pytest.mark.parametrize("case", POOLS, ids=lambda case: case.about)
 def test_the_configuration_means_the_same_to_the_parts_as_the_manifests(case):
     declared = [parse_manifest(document) for document in (*CLASSES, case.document)]
     here, there = build_pool(declared), build_pool(load_manifests(config(made(**case.document["spec"]))["pool.yaml"]))
@@ -85,13 +86,6 @@ def test_an_autoscaler_s_word_on_the_number_of_engines_counts():
     scaled = made(engines=3, autoscaling={"minReplicas": 2, "maxReplicas": 4})
     fresh = made(autoscaling={"minReplicas": 2, "maxReplicas": 4})
     assert [part(o, "StatefulSet", "demo-engine")["spec"]["replicas"] for o in (scaled, fresh)] == [3, 2]
-
-
-@pytest.mark.parametrize("field", ["router", "history"])
-def test_what_no_part_can_do_yet_is_refused_rather_than_left_open(field):
-    secrets = {"router": {"auth": {"secretRef": {"name": "s"}}}, "history": {"redis": {"secretRef": {"name": "s"}}}}
-    with pytest.raises(ManifestError, match=f"spec.{field}.* is not supported by this version; leave it out"):
-        made(**{field: secrets[field]})
 
 
 def test_a_pool_whose_class_is_not_there_is_refused():

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from support.pool_objects import CLASSES, OPTIONS, SUPPORTED, containers, made, routers, template
+from support.pool_objects import CLASSES, OPTIONS, POOLS, containers, made, routers, template
 from tempo_api.manifest import load_manifests
 from tempo_operator.kinds import kind_of
 from tempo_operator.manifests import pool_objects
@@ -47,7 +47,7 @@ def test_the_examples_are_made_of_this(example):
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("case", SUPPORTED, ids=lambda case: case.about)
+@pytest.mark.parametrize("case", POOLS, ids=lambda case: case.about)
 def test_every_object_is_valid_for_kubernetes_and_known_to_the_operator(case):
     for item in made(case.document["metadata"]["name"], **case.document["spec"]):
         kubernetes_validate.validate(item, KUBERNETES, strict=True)

@@ -13,7 +13,7 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-PROMPTS = st.sampled_from(["prompt", "messages", "tools", "response_format", "stream"])
+PROMPTS = st.sampled_from(["prompt", "messages", "input", "tools", "response_format", "stream"])
 WILD = st.dictionaries(PROMPTS, ANY_JSON) | st.fixed_dictionaries(
     {"messages": st.lists(st.dictionaries(st.sampled_from(["role", "content", "text"]), ANY_JSON), max_size=4)}
 )
@@ -43,6 +43,7 @@ def test_whatever_json_comes_is_a_row_of_finite_numbers(body, prompt_tokens, max
         {"prompt": "9" * 100_000},
         {"prompt": [[1, 2], [3]]},
         {"prompt": [10**400, 2]},
+        {"input": [3, None], "prompt": {"id": "p"}},
         {"messages": [None, 3, "text", {"content": {"text": ["deep"]}}]},
         {"messages": [{"role": ["user"], "content": [{"type": "image_url"}, None, {"text": 7}]}]},
         json.loads('{"messages": [' + "[" * 900 + "]" * 900 + "]}"),
@@ -77,6 +78,11 @@ def test_text_is_the_same_text_in_every_form_that_a_message_takes():
     assert (row(chat(parts)) == row(chat("Why is the sky blue?"))).all()
 
 
+def test_a_response_is_asked_for_by_the_same_text_as_a_chat_or_a_completion():
+    assert (row({"input": chat("Why?", "Say 7 words.")["messages"]}) == row(chat("Why?", "Say 7 words."))).all()
+    assert (row({"input": "Say 7 words."}) == row({"prompt": "Say 7 words."})).all()
+
+
 def test_token_ids_count_as_words():
     assert (row({"prompt": [1, 2, 3]}) != row({"prompt": [7, 8, 9]})).any()
 
@@ -92,3 +98,18 @@ def test_the_row_holds_no_text_and_no_process_has_its_own_hash():
     assert found.dtype == np.float32
     assert sorted(found[-48:][found[-48:] > 0]) == [1.0, 2.0]
     assert np.flatnonzero(found[-48:]).tolist() == [6, 17]
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=200))
+def test_a_word_counts_the_same_whether_or_not_all_the_text_is_ascii(text):
+    sign = "\N{SNOWMAN}"  # no word, and not in ASCII
+    plain, signed = row({"prompt": text}), row({"prompt": f"{text} {sign}"})
+    words = slice(-48, None)
+    assert (plain[words] == signed[words]).all()
+
+
+def test_an_opening_that_comes_again_gives_the_same_row():
+    first, again = row(chat("You are terse.", "Why?")), row(chat("You are terse.", "Why?"))
+    assert (first == again).all()
+    first[:] = 0.0
+    assert (row(chat("You are terse.", "Why?")) == again).all()
