@@ -8,11 +8,13 @@ from support.sim import CLASSES, FLAT, TINY, call, program, simulate, single
 from tempo_core.lengths import GRID
 from tempo_core.policies import POLICIES
 from tempo_core.programs import Call
-from tempo_core.slo import Objectives, Pattern, SLOClass
+from tempo_core.slo import GainRule, Objectives, Pattern, SLOClass
 from tempo_core.snapshot import COLUMNS, Plan
 from tempo_sim.contenders import ABLATIONS, CONTENDERS, GROUPS, ORACLE
 from tempo_sim.lengths import PointLengths, UnknownLengths, WindowLengths
+from tempo_sim.profiles import PROFILES
 from tempo_sim.programs import OracleGraphs
+from tempo_sim.workload import SimCall, SimUnit
 
 
 def test_all_is_every_policy_and_the_oracle_and_an_ablation_begins_with_what_it_is_held_to():
@@ -77,3 +79,20 @@ def test_only_the_oracle_knows_a_programs_later_stages_before_any_program_has_en
     graphs = CONTENDERS[name].graphs
     simulate(units, CLASSES, watching, FLAT, graphs=graphs(units) if graphs else None)
     assert told[0] == expected
+
+
+def test_where_long_work_without_a_promise_fills_the_engine_preemption_keeps_streams_in_time():
+    engine = replace(PROFILES["llama-3.1-8b-h100"], max_places=8)
+    classes = {
+        "chat": SLOClass("chat", Pattern.LATENCY, Objectives(ttft_s=2.0, tbt_s=0.1)),
+        "batch": SLOClass("batch", Pattern.BEST_EFFORT, gain=GainRule(weight=0.25)),
+    }
+    batch = [SimUnit(f"batch{i}", "batch", 0.1 * i, ((SimCall(600, 6000, 8192),),)) for i in range(12)]
+    chats = [SimUnit(f"chat{i}", "chat", 5.0 + 2.0 * i, ((SimCall(100, 200, 1024),),)) for i in range(15)]
+
+    def kept(name):
+        units = simulate(batch + chats, classes, CONTENDERS[name].policy, engine, block_tokens=16).units
+        return sum(unit.attained for unit in units if unit.slo_class == "chat")
+
+    assert kept("tempo") >= 0.8 * len(chats)  # at first nothing tells how long the batch will be
+    assert kept("tempo-no-preemption") <= len(chats) / 2
