@@ -146,4 +146,5 @@ class Member:
             stale,
             context.prefix_tokens.get(name, 0.0),
             self.state.step_time,
+            self.state.ranks,
         )

@@ -39,6 +39,8 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Requests that wait in the engine."""
     places: _Count = 0
     """Requests that the engine runs together; 0: unknown."""
+    ranks: bool = False
+    """The engine's queue is ordered by what waiting loses: it is better at it the more it has to choose from."""
     cache_used: _Share = 0.0
     """Share of the key-value cache's blocks that requests hold."""
     tokens_per_s: _Rate = 0.0

@@ -34,6 +34,8 @@ class Replica(NamedTuple):
     """Tokens of this request's prompt that it has served before, and probably still has in its cache."""
     step: StepTime | None = None
     """How long its steps take, where it says so."""
+    ranks: bool = False
+    """Whether its engine orders its own queue by what waiting loses, as `tempo_core.admission` does."""
 
 
 class Demand(NamedTuple):
@@ -52,7 +54,10 @@ class Demand(NamedTuple):
 PROMPT_SHARE: Final = 0.1
 """A prompt token's work, in output tokens: prefill is batched, decoding goes token by token."""
 LOOKAHEAD: Final = 0.125
-"""Requests beyond its places that a replica is given, as a share of them: its scheduler chooses best from several."""
+"""Requests beyond its places that a replica is given, as a share of them, so that none of these stands empty."""
+RANKED_LOOKAHEAD: Final = 4.0
+"""The same where the engine ranks. It knows more of each request, and may choose at the moment when a place falls free;
+who is held here has to wait for two such moments, which is too long for a stream where requests are long and few."""
 _FULL: Final = 0.95
 """Share of the key-value cache beyond which one request more would take another's place."""
 _BACKLOG_PRICE: Final = 0.05
@@ -69,7 +74,8 @@ def room(replica: Replica) -> float:
         return inf
     if replica.cache_used > _FULL and replica.waiting:
         return 0.0
-    return max(replica.places + max(int(LOOKAHEAD * replica.places), 1) - replica.in_flight, 0)
+    share = RANKED_LOOKAHEAD if replica.ranks else LOOKAHEAD
+    return max(replica.places + max(int(share * replica.places), 1) - replica.in_flight, 0)
 
 
 def work_tokens(prompt_tokens: float, output_tokens: float) -> float:

@@ -208,6 +208,7 @@ class Sidecar:
             running=self._rate.live if status.state == "unknown" else status.running,
             waiting=status.waiting,
             places=status.places,
+            ranks=status.state == "active" and status.policy == "tempo",
             cache_used=status.cache_used,
             tokens_per_s=round(self._rate.tokens_per_s(now_s), 1),
             step_time=status.learned,

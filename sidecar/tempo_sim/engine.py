@@ -19,7 +19,7 @@ from math import inf
 from operator import attrgetter
 from typing import Final
 
-from tempo_core.policies import Policy
+from tempo_core.policies import POLICIES, Policy
 from tempo_core.snapshot import Entry, Plan, Settings, Snapshot
 from tempo_core.steptime import StepTime, StepTimeFit, observe, start_fit
 from tempo_core.tenants import TenantCounters
@@ -28,6 +28,7 @@ from tempo_sim.kv import KVCache
 from tempo_sim.pacing import Pacer
 from tempo_sim.profiles import EngineProfile
 
+_TEMPO: Final = POLICIES["tempo"]
 _PLACE: Final = attrgetter("place")
 
 
@@ -79,6 +80,11 @@ class Replica:
     def step_time(self) -> StepTime:
         """What it has learned of how long steps take."""
         return self._fit.model
+
+    @property
+    def ranks(self) -> bool:
+        """Whether its queue is ordered by what waiting loses."""
+        return getattr(self._policy, "watched", self._policy) is _TEMPO
 
     @property
     def quiet_until_s(self) -> float:

@@ -190,6 +190,7 @@ class Fleet:
                 cache_used=1.0 - engine.cache.available / profile.kv_blocks,
                 prefix_tokens=sent.matched(offer.blocks) * size,
                 step=engine.step_time,
+                ranks=engine.ranks,
             )
             for index, (engine, sent) in enumerate(zip(self._engines, self._sent, strict=True))
         ]

@@ -32,12 +32,12 @@ class Watched:
     """A policy that counts what it is shown; nothing is added to the engine's own loop."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self.watched = policy
         self._seen: list[tuple[float, int, int]] = []
 
     def __call__(self, snapshot: Snapshot, now_s: float) -> Plan:
         """See `tempo_core.policies.Policy`."""
-        plan = self._policy(snapshot, now_s)
+        plan = self.watched(snapshot, now_s)
         running = min(len(snapshot.entries), plan.max_running)  # from the step on that the pass is for
         self._seen.append((now_s, running, len(snapshot.entries) - running))
         return plan

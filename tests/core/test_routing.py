@@ -78,6 +78,12 @@ def test_room_is_its_places_and_an_eighth_more():
     assert room(replica._replace(in_flight=18)) == 0
 
 
+def test_an_engine_that_ranks_its_queue_is_given_four_times_its_places_to_choose_from():
+    replica = Replica("a", True, 0, 1.0, in_flight=5, places=16, ranks=True)
+    assert room(replica) == 75
+    assert room(replica._replace(in_flight=80)) == 0
+
+
 def test_a_replica_that_does_not_say_how_many_it_runs_has_room():
     assert room(Replica("a", True, 0, 1.0, in_flight=5000)) == inf
 

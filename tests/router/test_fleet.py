@@ -171,11 +171,11 @@ def test_a_request_at_a_replica_that_is_gone_ends_without_a_trace():
 
 def test_what_a_replica_pushes_is_what_the_choice_sees():
     fleet, _ = ready_fleet("a")
-    state = EngineState(ready=True, in_flight=7, waiting=2, places=8, cache_used=0.5, step_time=StepTime(base_s=0.02))
-    fleet.pushed("a", state)
+    load = {"in_flight": 7, "waiting": 2, "places": 8, "cache_used": 0.5}
+    fleet.pushed("a", EngineState(ready=True, ranks=True, step_time=StepTime(base_s=0.02), **load))
     seen = facts(fleet)["a"]
     assert (seen.in_flight, seen.places, seen.waiting, seen.cache_used) == (7, 8, 2, 0.5)
-    assert (seen.step, seen.stale, seen.ready) == (StepTime(base_s=0.02), False, True)
+    assert (seen.step, seen.stale, seen.ready, seen.ranks) == (StepTime(base_s=0.02), False, True, True)
     assert seen.outstanding_tokens > 0
 
 

@@ -103,16 +103,24 @@ async def test_a_sick_engine_is_told():
 
 
 async def test_what_the_scheduler_in_the_engine_says_is_told_at_once(tmp_path):
-    status = {"state": "active", "running": 3, "waiting": 2, "places": 8, "cache_used": 0.25, "steps": 1}
+    status = {
+        "state": "active",
+        "policy": "tempo",
+        "running": 3,
+        "waiting": 2,
+        "places": 8,
+        "cache_used": 0.25,
+        "steps": 1,
+    }
     path = tmp_path / "status.json"
     async with listening(plugin_status=path) as sidecar:
         assert (await sidecar.until(lambda state: state.ready)).places == 0
         path.write_text(json.dumps({**status, "step_time": STEP, "written_s": time.time()}))
         state = await sidecar.until(lambda state: state.places == 8)
         assert (state.running, state.waiting, state.cache_used) == (3, 2, 0.25)
-        assert state.step_time == StepTime(**STEP)
-        path.write_text(json.dumps({**status, "waiting": 0, "written_s": time.time()}))
-        await sidecar.until(lambda state: state.waiting == 0)
+        assert (state.step_time, state.ranks) == (StepTime(**STEP), True)
+        path.write_text(json.dumps({**status, "state": "fallback", "waiting": 0, "written_s": time.time()}))
+        assert not (await sidecar.until(lambda state: state.waiting == 0)).ranks
         path.unlink()
         await sidecar.until(lambda state: state.places == 0)
 
