@@ -4,7 +4,6 @@ Events are calls that arrive and calls that end, in order of time. A replica run
 only as far as nothing that they do could concern it.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -12,6 +11,7 @@ from math import inf
 from typing import Final
 
 from tempo_core.graphs import Forecast
+from tempo_core.prefixes import PrefixTable
 from tempo_core.programs import Call, Programs
 from tempo_core.routing import Demand, work_tokens
 from tempo_core.routing import Replica as Candidate
@@ -33,6 +33,8 @@ _LAX_S: Final = 3600.0
 """For vLLM's own `priority`, what has no deadline is due after this time, as in the sidecar."""
 _REMEMBERED: Final = 50_000
 """Blocks that a router remembers to have sent to a replica."""
+_Sent = dict[str, tuple[Live, float]]
+"""What the router has sent to one replica: calls by id, and their work, in output tokens, as it was expected."""
 _ENDED, _ARRIVES = 0, 1  # what ends goes before what arrives at the same time
 
 
@@ -67,29 +69,6 @@ class _Call:
     """Where it was sent; -1 while the router holds it."""
 
 
-@dataclass(slots=True, eq=False)
-class _Sent:
-    """What the router knows of one replica: what it has sent there."""
-
-    calls: dict[str, tuple[Live, float]] = field(default_factory=dict)
-    """And their work, in output tokens, as it was expected."""
-    blocks: OrderedDict[int, None] = field(default_factory=OrderedDict)
-
-    @property
-    def outstanding_tokens(self) -> float:
-        return sum(max(work - len(live.stamps), 0.0) for live, work in self.calls.values())
-
-    def note(self, blocks: Sequence[int]) -> None:
-        for block in blocks:
-            self.blocks[block] = None
-            self.blocks.move_to_end(block)
-        while len(self.blocks) > _REMEMBERED:
-            self.blocks.popitem(last=False)
-
-    def matched(self, blocks: Sequence[int]) -> int:
-        return next((i for i, block in enumerate(blocks) if block not in self.blocks), len(blocks))
-
-
 class Fleet:
     """Serves a workload on these engines, all of one profile."""
 
@@ -114,7 +93,8 @@ class Fleet:
         # (time, what, unit, call): no two are alike, so their order does not depend on how they came about.
         self._events: list[tuple[float, int, int, int]] = []
         self._calls: dict[str, _Call] = {}
-        self._sent = [_Sent() for _ in engines]
+        self._sent: list[_Sent] = [{} for _ in engines]
+        self._prefixes = PrefixTable(_REMEMBERED * len(engines))
         self._line, self._pick = router or ROUTERS[DIRECT].make(Settings())
 
     def serve(self) -> tuple[UnitResult, ...]:
@@ -172,23 +152,23 @@ class Fleet:
             call, job = self._calls[offer.job.id], offer.job
             call.replica = 0 if len(self._engines) == 1 else int(self._pick(offer, self._look(offer)).name)
             sent = self._sent[call.replica]
-            sent.calls[job.id] = call.live, work_tokens(job.prompt_tokens, offer.demand.output_tokens)
-            sent.note(offer.blocks)
+            sent[job.id] = call.live, work_tokens(job.prompt_tokens, offer.demand.output_tokens)
+            self._prefixes.note(offer.blocks, str(call.replica))
             self._engines[call.replica].submit(call.live, now_s)
 
     def _look(self, offer: Offer) -> list[Candidate]:
-        profile, size = self._profile, self._profile.block_size
+        profile, size, matched = self._profile, self._profile.block_size, self._prefixes.matched(offer.blocks)
         return [
             Candidate(
                 str(index),
                 ready=True,
-                outstanding_tokens=sent.outstanding_tokens,
+                outstanding_tokens=sum(max(work - len(live.stamps), 0.0) for live, work in sent.values()),
                 tokens_per_s=profile.tokens_per_s,
-                in_flight=len(sent.calls),
+                in_flight=len(sent),
                 places=profile.max_places,
                 waiting=len(engine.waiting),
                 cache_used=1.0 - engine.cache.available / profile.kv_blocks,
-                prefix_tokens=sent.matched(offer.blocks) * size,
+                prefix_tokens=matched.get(str(index), 0) * size,
                 step=engine.step_time,
                 ranks=engine.ranks,
             )
@@ -199,7 +179,7 @@ class Fleet:
         state = self._units[unit]
         stage, call = state.calls[index]
         done = self._calls.pop(state.job_id(index))
-        del self._sent[done.replica].calls[done.live.job.id]
+        del self._sent[done.replica][done.live.job.id]
         ended = CallResult(done.live.job.arrival_s, call.prompt_tokens, stage, done.live.stamps)
         if done.program is not None:
             outcome = call_outcome(state.slo, ended.arrival_s, ended, done.program.deadline_s)
