@@ -5,8 +5,7 @@ proxy as the peer, a router and a sidecar each alone in front of the stand-in, a
 """
 
 import asyncio
-import socket
-import subprocess
+import os
 import sys
 import time
 import urllib.request
@@ -26,11 +25,11 @@ from tempo_bench.hops import Path as Hop
 from tempo_bench.machine import describe
 from tempo_bench.passes import BUDGET_MS, measure_passes
 from tempo_bench.pool import PoolError, tempo
+from tempo_bench.routers.load import HOST
+from tempo_bench.routers.processes import Running, free_ports, started
 
 _START_S: Final = 30.0
-_STOP_S: Final = 15.0
 _GAP_S: Final = 0.01
-_HOST: Final = "127.0.0.1"
 
 
 def run_overhead(manifest: Path, out: Path, scale: float, console: Console) -> dict[str, Any]:
@@ -70,11 +69,15 @@ def _paths(manifest: Path, logs: Path) -> Iterator[list[Hop]]:
     with ExitStack() as stack:
 
         def start(name: str, argv: list[str], port: int) -> int:
-            return stack.enter_context(_process(name, argv, port, logs / f"{name}.log"))
+            folder = logs / name
+            folder.mkdir(exist_ok=True)
+            running = stack.enter_context(started(name, argv, os.environ, folder))
+            _await_ready(running, port)
+            return running.process.pid
 
-        backend, plain, alone, sidecar, front = (_free_port() for _ in range(5))
+        backend, plain, alone, sidecar, front = free_ports(5)
         python = [sys.executable, "-m"]
-        config = ["--config", str(manifest), "--host", _HOST]
+        config = ["--config", str(manifest.resolve()), "--host", HOST]
         start("stand-in", [*python, "tempo_bench.stand_in", str(backend), str(_GAP_S)], backend)
         peer = start("passthrough", [*python, "tempo_bench.passthrough", str(plain), _url(backend)], plain)
         router = tempo("router", *config, "--port", str(alone), "--replica", f"r0={_url(backend)}")
@@ -92,44 +95,19 @@ def _paths(manifest: Path, logs: Path) -> Iterator[list[Hop]]:
         ]
 
 
-@contextmanager
-def _process(name: str, argv: list[str], port: int, log_path: Path) -> Iterator[int]:
-    """A child process that answers HTTP on `port`; yields its pid."""
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
-        try:
-            _await_ready(name, process, port, log_path)
-            yield process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _await_ready(name: str, process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
+def _await_ready(running: Running, port: int) -> None:
     until = time.monotonic() + _START_S
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and running.process.poll() is None:
         try:
             with urllib.request.urlopen(f"{_url(port)}/readyz", timeout=2.0):  # noqa: S310  # our own process
                 return
         except OSError:
             time.sleep(0.1)
-    log = log_path.read_text(encoding="utf-8", errors="replace")[-2000:]
-    raise PoolError(f"{name} did not become ready:\n{log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    raise PoolError(f"{running.name} did not become ready:\n{running.tail()}")
 
 
 def _url(port: int) -> str:
-    return f"http://{_HOST}:{port}"
+    return f"http://{HOST}:{port}"
 
 
 def _hop_table(hops: list[dict[str, Any]]) -> Table:
