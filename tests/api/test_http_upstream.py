@@ -314,7 +314,7 @@ async def test_an_upstream_is_not_read_while_the_taker_has_enough():
         before = -1
         while before != sent:  # until the sockets' buffers are full
             before = sent
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # one that still had room would have sent more by then
         assert sent < total
         while not await answer.pour(take):
             pass
