@@ -18,7 +18,7 @@ from tempo_core.snapshot import BEST_EFFORT, COLLECTIVE, LATENCY, Entry, Snapsho
 _STREAM_POINTS: Final = (0.2113, 0.7887)
 """Two-point Gauss quadrature over a stream's remaining tokens, whose shares change as it catches up."""
 
-_STEEPEST: Final = 3.0
+_STEEPEST: Final = 6.0
 """Expected gain fades no faster, though `decay` be hard: what an estimate calls late may turn out in time."""
 
 _TURN_S: Final = 0.5
@@ -79,6 +79,7 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     """
     entries, step = snapshot.entries, snapshot.step_time
     facts, curves = table(entries)
+    facts["hard"] = np.isinf(facts["decay"])
     facts["decay"] = np.minimum(facts["decay"], _STEEPEST)
     _, *state = zip(*entries, strict=True)
     generated, computed, running, first_token, _ = (np.array(column, dtype=np.float64) for column in state)
@@ -181,23 +182,30 @@ def _streams(  # columns of one table
 
     Token O of a stream is due `ttft' + O * tbt` after arrival, where ttft' is the smaller of its measured and its
     target time to first token. Before the first token, serving at once gives `elapsed + prefill + one step`.
+    Hard gain counts tokens alone, each due by the target (`gain.RequestLedger`): a stream that is late and faster than
+    its pace has all of them in time from the one on with which it catches up.
     """
     index = np.flatnonzero(facts["pattern"] == LATENCY)
     facts = {name: column[index] for name, column in facts.items()}
     out, to_come, prefill_s, first_token = generated[index], to_come[index], prefill_s[index], first_token[index]
     arrival, ttft, tbt, decay = facts["arrival"], facts["ttft"], facts["tbt"], facts["decay"]
     started = (out > 0.0) & ~np.isnan(first_token)
+    hard = facts["hard"] > 0.0
     elapsed = now_s - arrival
     next_s = elapsed + prefill_s + token_s
 
     def gain_after(delay_s: Floats) -> Floats:
         first_s = np.where(started, first_token - arrival, next_s + delay_s)
         base = np.minimum(first_s, ttft)
-        on_time = np.where(out > 0.0, 0.0, facts["w_in"] * facts["prompt"] * _fade(ttft, first_s, decay))
+        on_time = np.where((out > 0.0) | hard, 0.0, facts["w_in"] * facts["prompt"] * _fade(ttft, first_s, decay))
         shares = 0.0 * base
         for point in _STREAM_POINTS:
             due = (elapsed + delay_s + prefill_s + to_come * (point * token_s) - base) / tbt
             shares += _fade(out + to_come * point, due, decay) / len(_STREAM_POINTS)
+        if hard.any():
+            behind_s = elapsed + delay_s + prefill_s - ttft - out * tbt
+            caught_up = 1.0 - behind_s / (np.maximum(tbt - token_s, 1e-9) * to_come)
+            shares = np.where(hard, np.clip(caught_up, 0.0, 1.0), shares)
         gain: Floats = facts["weight"] * (on_time + facts["w_out"] * to_come * shares)
         return gain
 

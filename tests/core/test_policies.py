@@ -317,17 +317,6 @@ def test_where_all_can_be_met_least_slack_goes_first_however_dear() -> None:
     assert list(plan(entries, now=0.1, places=1).order) == ["dear", "middling", "cheap"]
 
 
-def test_the_horizon_is_how_late_the_latest_would_start_and_never_beyond_the_work_at_hand() -> None:
-    def horizon_s(deadline_s: float) -> float:
-        entries = [Entry(job(f"t{i}", TOOL, 0.0, deadline_s=deadline_s)) for i in range(10)]
-        return outlook(Snapshot(entries, 1, 512, STEP), 0.1).horizon_s
-
-    alone = outlook(Snapshot([Entry(job("t", TOOL, 0.0))], 1, 512, STEP), 0.1)
-    assert horizon_s(1000.0) == pytest.approx(0.5)
-    assert 0.5 < horizon_s(10.0 * alone.work_s) < 10.0 * alone.work_s
-    assert alone.horizon_s <= alone.work_s
-
-
 @pytest.mark.parametrize("decay", [0.5, 1.0, inf])
 def test_a_deadline_before_its_programs_arrival_is_worth_nothing_and_breaks_nothing(decay: float) -> None:
     slo = replace(AGENT, gain=replace(AGENT.gain, decay=decay))

@@ -1,0 +1,61 @@
+"""What each request can still earn, against the ledgers that will count it."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tempo_core.density import outlook
+from tempo_core.gain import RequestLedger
+from tempo_core.slo import GainRule, Objectives, Pattern, SLOClass
+from tempo_core.snapshot import Entry, Job, Snapshot
+from tempo_core.steptime import StepTime
+
+CHAT = SLOClass("chat", Pattern.LATENCY, Objectives(ttft_s=1.0, tbt_s=0.1), GainRule(decay=inf))
+TOOL = SLOClass("tool", Pattern.DEADLINE, Objectives(ttlt_s=8.0))
+STEP = StepTime(0.02, 0.001, 0.0005, 0.0)
+PROMPT = 50
+
+
+def stream(slo: SLOClass, cap: int, arrival_s: float = 0.0) -> Job:
+    """A stream of which it is known that it ends at its cap."""
+    return Job("s", slo, arrival_s=arrival_s, prompt_tokens=PROMPT, max_tokens=cap, lengths=(1e4,) * 7)
+
+
+def alone(entry: Entry, now_s: float) -> float:
+    return float(outlook(Snapshot([entry], 4, 512, STEP), now_s).gain[0])
+
+
+@given(out=st.integers(1, 300), left=st.integers(1, 300), elapsed_s=st.floats(0.0, 60.0))
+def test_a_hard_stream_expects_what_its_ledger_will_count(out: int, left: int, elapsed_s: float) -> None:
+    entry = Entry(stream(CHAT, out + left), out, PROMPT + out - 1, running=True, first_token_s=min(0.5, elapsed_s))
+    ledger = RequestLedger(CHAT, 0.0)
+    ledger.tokens(0.0, out)
+    before = ledger.finish(0.0, PROMPT).gain
+    for token in range(1, left + 1):
+        ledger.tokens(elapsed_s + token * STEP.seconds(1, 0, 0), 1)
+    expected = ledger.finish(elapsed_s, PROMPT).gain - before
+    assert alone(entry, elapsed_s) == pytest.approx(expected, abs=2.0 * CHAT.gain.output_token)
+
+
+def test_a_hard_streams_prompt_is_worth_nothing_as_its_ledger_has_it() -> None:
+    soft = replace(CHAT, gain=GainRule())
+    assert alone(Entry(stream(CHAT, 10)), 0.0) == pytest.approx(2.0 * 10)
+    assert alone(Entry(stream(soft, 10)), 0.0) == pytest.approx(PROMPT + 2.0 * 10)
+
+
+def tool(id_: str, deadline_s: float) -> Job:
+    return Job(id_, TOOL, arrival_s=0.0, prompt_tokens=PROMPT, max_tokens=100, deadline_s=deadline_s)
+
+
+def test_the_horizon_is_how_late_the_latest_would_start_and_never_beyond_the_work_at_hand() -> None:
+    def horizon_s(deadline_s: float) -> float:
+        entries = [Entry(tool(f"t{i}", deadline_s)) for i in range(10)]
+        return outlook(Snapshot(entries, 1, 512, STEP), 0.1).horizon_s
+
+    alone = outlook(Snapshot([Entry(tool("t", 8.0))], 1, 512, STEP), 0.1)
+    assert horizon_s(1000.0) == pytest.approx(0.5)
+    assert 0.5 < horizon_s(10.0 * alone.work_s) < 10.0 * alone.work_s
+    assert alone.horizon_s <= alone.work_s
