@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -21,6 +21,9 @@ from tempo_router.service import CONNECTIONS, Service
 from tempo_router.tenants import Exchange, Totals
 from tempo_router.upstreams import Upstreams
 
+if TYPE_CHECKING:  # it needs an extra
+    from tempo_router.tracing import Tracing
+
 EXPIRE_INTERVAL_S: Final = 1.0
 _MAX_BODY_BYTES: Final = 64 << 20
 """Of any pool; each pool's own limit is no larger."""
@@ -32,6 +35,7 @@ def build_app(
     clock: Callable[[], float] = time.monotonic,
     limits: Limits | None = None,
     tenants: Totals | None = None,
+    tracing: "Tracing | None" = None,
 ) -> web.Application:
     """The router's app. A changed file takes effect at once.
 
@@ -41,12 +45,13 @@ def build_app(
         clock: seconds, of any origin; never set back.
         limits: how patient to be with replicas.
         tenants: through which the pool's routers share what tenants have been served; closed at the end.
+        tracing: makes a span of each request.
 
     """
     pool, registry = reloader.pool, CollectorRegistry()
     fleet = Fleet(replicas.replicas if isinstance(replicas, ReplicasFile) else replicas, clock, limits)
     metrics, upstreams = Metrics(registry), Upstreams(fleet)
-    service = Service(pool, upstreams, metrics, clock)
+    service = Service(pool, upstreams, metrics, clock, tracing)
     exchange = Exchange(tenants, service.line.gate.shares) if tenants else None
     registry.register(Live(fleet, service.line.held, exchange))
     app = make_app(
@@ -82,6 +87,8 @@ def build_app(
             await asyncio.gather(running, return_exceptions=True)
 
     app.cleanup_ctx.append(background)
+    if tracing:
+        tracing.install(app)
     return app
 
 

@@ -1,7 +1,9 @@
 """`tempo router`."""
 
+import os
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 from aiohttp import web
@@ -11,8 +13,13 @@ from tempo_api.manifest import ManifestError
 from tempo_api.reload import Reloader
 from tempo_router.access import AccessLog, Gate, KeysError, Lines, TLSError, TLSFiles
 from tempo_router.app import build_app
-from tempo_router.replicas import ReplicasError, ReplicasFile, is_url
+from tempo_router.replicas import ReplicasError, ReplicasFile, problem_of
 from tempo_router.tenants import Totals, open_totals
+
+if TYPE_CHECKING:  # it needs an extra
+    from tempo_router.tracing import Tracing
+
+_SPANS_GO_TO: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 def parse_replicas(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -25,9 +32,8 @@ def parse_replicas(_ctx: click.Context, param: click.Parameter, values: tuple[st
     replicas: dict[str, str] = {}
     for value in values:
         name, _, url = value.partition("=")
-        if not name or not is_url(url):
-            hint = "write a name and a URL, such as r0=http://127.0.0.1:9000"
-            raise click.BadParameter(f"{value!r} is no replica; {hint}", param=param)
+        if problem := problem_of(name, url):
+            raise click.BadParameter(f"{value!r}: {problem}", param=param)
         if name in replicas:
             raise click.BadParameter(f"there are two called {name!r}; each needs a name of its own", param=param)
         replicas[name] = url
@@ -104,6 +110,8 @@ def router(  # noqa: PLR0913, PLR0917  # one parameter an option
 ) -> None:
     """Serve a pool's OpenAI endpoint: each request goes to the replica that will finish it soonest.
 
+    With OTEL_EXPORTER_OTLP_ENDPOINT set, each request becomes a span there, as OpenTelemetry's environment says.
+
     \b
     Example:
       tempo router --config pool.yaml --replica r0=http://10.0.0.1:9000 --replica r1=http://10.0.0.2:9000
@@ -117,7 +125,7 @@ def router(  # noqa: PLR0913, PLR0917  # one parameter an option
         if reloader.pool.spec.router.auth and not keys:
             raise click.UsageError("The pool's spec.router.auth asks for API keys; give the file with --keys.")
         where = ReplicasFile(replicas_file) if replicas_file else replicas
-        app = build_app(reloader, where, tenants=_totals(tenants, reloader.pool.name))
+        app = build_app(reloader, where, tenants=_totals(tenants, reloader.pool.name), tracing=_tracing())
         tls = TLSFiles(tls_cert, tls_key) if tls_cert and tls_key else None
         _guard(app, keys, tls, access_log)
     except (ManifestError, ReplicasError, KeysError, TLSError) as error:
@@ -134,6 +142,23 @@ def _totals(url: str | None, pool: str) -> Totals | None:
         return open_totals(url, pool)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--tenants") from error
+
+
+def _tracing() -> "Tracing | None":
+    """Where OpenTelemetry's own environment asks for it."""
+    asked = next((name for name in _SPANS_GO_TO if os.environ.get(name)), None)
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if not asked or off:
+        return None
+    try:
+        from tempo_router.tracing import open_tracing  # noqa: PLC0415  # its packages are an extra
+
+        return open_tracing(asked, os.environ)
+    except ImportError as error:
+        remedy = f"pip install 'tempo-serving[otel]', or unset {asked}"
+        raise click.ClickException(f"{asked} asks for traces, which need OpenTelemetry: {remedy}.") from error
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _guard(app: web.Application, keys: Path | None, tls: TLSFiles | None, access_log: Path | None) -> None:

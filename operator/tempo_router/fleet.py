@@ -7,8 +7,8 @@ A replica takes requests while it says that it is ready and can be reached. Thre
 
     stale      has said nothing for a while: not chosen while another is fresh, but not taken for full
     lost       streams and probes come to nothing: not ready until it is heard again
-    ejected    requests fare worse there than elsewhere: left alone, then probed; never more than half of the replicas,
-               and not while fewer than half would remain
+    ejected    requests fare worse there than elsewhere, or not at all: left alone, then probed, then tried with one
+               request at a time; never more than half of the replicas, and not while fewer than half would remain
 """
 
 import time
@@ -20,7 +20,7 @@ from tempo_api.state import EngineState
 from tempo_core.prefixes import BLOCK_TOKENS, PrefixTable
 from tempo_core.routing import Replica
 from tempo_router.limits import Limits
-from tempo_router.member import Context, Member, Ticket
+from tempo_router.member import Context, Member, Speed, Ticket
 from tempo_router.outliers import Record, outliers
 from tempo_router.retries import RetryBudget
 
@@ -49,7 +49,7 @@ class Fleet:
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever a replica may have become ready, or may have more room than before; must be cheap."""
         self.on_lost: Callable[[str], None] = lambda _: None
-        """Called with the base URL of a replica that can't be reached any more: what it owes will not come."""
+        """Called with the base URL of a replica that is gone, or hangs: what it owes will not come."""
         self._clock = clock
         self._members: dict[str, Member] = {}
         self._homes: OrderedDict[str, str] = OrderedDict()
@@ -115,29 +115,34 @@ class Fleet:
     def candidates(self, program: str | None = None, prefix: Sequence[int] = ()) -> list[Replica]:
         """The facts of every replica for a request of this program whose prompt has these keys (`prefixes.chain`)."""
         members = self._members
-        speeds = [member.speed.tokens_per_s for member in members.values() if member.speed.tokens_per_s]
         matched = self._prefixes.matched(prefix) if prefix else {}
         context = Context(
             now_s=self._clock(),
             stale_s=self.limits.stale_s,
             usual_tokens=self._usual_tokens / 2,  # those in flight are half done, on average
-            usual_speed=sum(speeds) / len(speeds) if speeds else 1.0,
+            usual_speed=self._usual_speed(),
             home=None if program is None else self._homes.get(program),
             prefix_tokens={name: BLOCK_TOKENS * blocks for name, blocks in matched.items()},
             kept_out=self._kept_out(),
         )
         return [member.facts(name, context) for name, member in members.items()]
 
-    def take(self, name: str, tokens: int, program: str | None = None, prefix: Sequence[int] = ()) -> Ticket:
-        """A place at this replica for a request of about `tokens` tokens.
+    def take(
+        self, name: str, tokens: int, program: str | None = None, prefix: Sequence[int] = (), *, streams: bool = False
+    ) -> Ticket:
+        """A place at this replica for a request of about `tokens` tokens, whose answer may be a stream.
 
         Raises:
             KeyError: for a replica that is no more.
 
         """
         now_s, member = self._clock(), self._members[name]
-        ticket = Ticket(name, tokens, now_s, member)
+        ticket = Ticket(name, tokens, now_s, member, streams, member.record.on_trial)
+        if not member.in_flight:
+            member.brought_s = now_s
         member.in_flight += 1
+        member.streaming += streams
+        member.trials += ticket.trial
         member.left_tokens += tokens
         self._budget.request(now_s)
         self._usual_tokens += _MEMORY * (tokens - self._usual_tokens)
@@ -150,16 +155,25 @@ class Fleet:
                 self._homes.popitem(last=False)
         return ticket
 
+    def could_retry(self) -> bool:
+        """Whether the budget has a retry left."""
+        return self._budget.left(self._clock())
+
     def may_retry(self) -> bool:
-        """Whether the budget has a retry left, which this takes from it."""
+        """The same; this takes it from the budget."""
         return self._budget.retry(self._clock())
 
     # -- how requests fare --------------------------------------------------------------------------------------------
 
     def answered(self, ticket: Ticket, status: int) -> None:
         """The replica's answer to the request began with this status."""
-        now_s = self._clock()
-        ticket.member.record.answered(now_s, now_s - ticket.taken_s, good=status < 500)
+        now_s, member = self._clock(), ticket.member
+        member.brought_s, tried = now_s, member.record.on_trial
+        if member.record.answered(now_s, now_s - ticket.taken_s if ticket.streams else None, good=status < 500):
+            self._eject(member, now_s)
+        elif tried:
+            member.speed.restart()
+            self.on_change()
 
     def produced(self, ticket: Ticket, tokens: int) -> None:
         """The request brought this many more tokens."""
@@ -176,6 +190,8 @@ class Fleet:
         ticket.open = False
         member = ticket.member
         member.in_flight -= 1
+        member.streaming -= ticket.streams
+        member.trials -= ticket.trial
         member.left_tokens -= ticket.left_tokens
         ticket.left_tokens = 0
         self.on_change()
@@ -226,6 +242,11 @@ class Fleet:
         now_s, member = self._clock(), self._members[name]
         return not member.streams or member.stale(now_s, self.limits.stale_s) or member.record.due(now_s)
 
+    def _usual_speed(self) -> float:
+        """Tokens a second of a replica of which nothing better is known."""
+        speeds = [member.speed.tokens_per_s for member in self._members.values() if member.speed.tokens_per_s]
+        return sum(speeds) / len(speeds) if speeds else 1.0
+
     # -- ejection -----------------------------------------------------------------------------------------------------
 
     def _review(self, now_s: float) -> None:
@@ -234,16 +255,24 @@ class Fleet:
         self._reviewed_s = now_s
         for name in outliers({name: member.record for name, member in self._members.items()}, self.limits, now_s):
             self._eject(self._members[name], now_s)
+        usual_speed = self._usual_speed()
+        for member in self._members.values():
+            if member.hangs(now_s, self.limits.silent_s, usual_speed) and self._eject(member, now_s):
+                member.speed = Speed()  # that it brought nothing is no measure of how fast it will be
+                self.on_lost(member.url)
 
-    def _eject(self, member: Member, now_s: float) -> None:
+    def _eject(self, member: Member, now_s: float) -> bool:
+        """Leave it alone, if enough remain; whether that is news."""
         out = sum(other.record.out for other in self._members.values())
-        if not member.record.out and 2 * (out + 1) <= len(self._members):
-            member.record.eject(now_s)
+        if member.record.out or 2 * (out + 1) > len(self._members):
+            return False
+        member.record.eject(now_s)
+        return True
 
     def _kept_out(self) -> Collection[str]:
         """The ejected; nobody, where fewer than half of the replicas would take requests: they would drown."""
-        out = [name for name, member in self._members.items() if member.record.out]
+        out = [name for name, member in self._members.items() if member.left_alone]
         if not out:
             return ()
-        left = sum(member.says_ready and not member.record.out for member in self._members.values())
+        left = sum(member.says_ready and not member.left_alone for member in self._members.values())
         return out if 2 * left >= len(self._members) else ()

@@ -24,13 +24,15 @@ class Limits:
     window_s: float = 10.0
     """How long answers count."""
     least_answers: int = 10
-    """Within the window; fewer say nothing."""
+    """Within the window; fewer say nothing, and as many streams for their first bytes to be compared."""
     error_share: float = 0.5
-    """Of the answers, and twice the peers' share: 5xx that only one replica gives are its own fault."""
+    """Of the latest answers, and twice the peers' share: 5xx that only one replica gives are its own fault."""
     slower: float = 5.0
-    """Times the peers' median time to the first byte."""
+    """Times the peers' median time to a stream's first byte."""
     slow_s: float = 0.5
     """A median below this is not slow, whatever the peers'."""
+    silent_s: float = 10.0
+    """Who owes streams and has brought nothing for so long, and as long as all that it has would take, hangs."""
     out_s: float = 1.0
     """The first ejection; each one that follows soon after is twice as long."""
     longest_out_s: float = 60.0

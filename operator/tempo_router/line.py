@@ -42,13 +42,16 @@ class Turn:
     max_tokens: int = 1 << 20
     needs_room: bool = True
     """Whether it takes a place of the engine's batch; what does not goes to any replica that is ready."""
+    streams: bool = False
+    """Whether its answer may be a stream."""
     charged: bool = False
     """Whether it has had a replica, and its tenant pays for that."""
     since_s: float = 0.0
     """When it began to wait."""
     degraded: bool = False
     """It waited for longer than its class allows, and goes on without a promise."""
-    ticket: "asyncio.Future[Ticket]" = field(default_factory=asyncio.Future, repr=False)
+    ticket: "asyncio.Future[Ticket]" = field(init=False, repr=False)
+    """Where its replica is told, once it has to wait."""
 
     @property
     def work(self) -> float:
@@ -114,6 +117,10 @@ class Line:
         finally:
             self._leave(turn)
 
+    def others(self, turn: Turn, tried: Collection[str]) -> bool:
+        """Whether there is another replica for `again`."""
+        return bool(self._candidates(turn, tried))
+
     def again(self, turn: Turn, tried: Collection[str]) -> Ticket | None:
         """A place at another replica for a request whose turn it was; none, if there is no other."""
         ready = self._candidates(turn, tried)
@@ -156,7 +163,7 @@ class Line:
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     def _join(self, turn: Turn) -> None:
-        self._turns[turn.id], turn.since_s = turn, self._clock()
+        self._turns[turn.id], turn.since_s, turn.ticket = turn, self._clock(), asyncio.Future()
         self._work += turn.work
         self.held[turn.demand.slo.name] += 1
         ready = candidates(self._fleet.candidates())
@@ -206,10 +213,11 @@ class Line:
         return candidates(self._fleet.candidates(turn.call and turn.call.program, turn.prefix), tried)
 
     def _take(self, turn: Turn, replicas: Sequence[Replica]) -> Ticket | None:
-        chosen = choose(replicas, turn.demand, randrange)
+        chosen = replicas[0] if len(replicas) == 1 else choose(replicas, turn.demand, randrange)
         if chosen is None:
             return None
         if not turn.charged:
             turn.charged = True
             self.gate.served(turn.tenant, turn.demand.slo.name, turn.work)
-        return self._fleet.take(chosen.name, round(turn.work), turn.call and turn.call.program, turn.prefix)
+        program = turn.call and turn.call.program
+        return self._fleet.take(chosen.name, round(turn.work), program, turn.prefix, streams=turn.streams)

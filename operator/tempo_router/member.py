@@ -26,6 +26,9 @@ class Ticket:
     taken_s: float
     member: "Member" = field(repr=False)
     """Stays the same when another replica takes the name."""
+    streams: bool = False
+    trial: bool = False
+    """The one request by which it shows whether the replica is well again."""
     open: bool = True
 
     @property
@@ -61,6 +64,10 @@ class Speed:
             self.tokens_per_s += share * (measured - self.tokens_per_s)
             self.load += share * (in_flight - self.load)
 
+    def restart(self) -> None:
+        """Begin a window anew, for in the one at hand it was given too little to show how fast it is."""
+        self.tokens, self.since_s = 0, None
+
 
 class Context(NamedTuple):
     """What the facts of a replica depend on beside itself."""
@@ -94,17 +101,47 @@ class Member:
     """Streams and probes in a row that came to nothing."""
     in_flight: int = 0
     """Of this router."""
+    streaming: int = 0
+    """Streams among these."""
+    trials: int = 0
+    """Requests among these that were sent on trial."""
+    brought_s: float = -inf
+    """When something last came of a request, or was asked for where nothing was in flight."""
     others: int = 0
     """Requests of other routers, by its last word."""
     left_tokens: int = 0
     passed_tokens: int = 0
     passed_before: int = 0
     """`passed_tokens` when it was last lost."""
+    passed_lately: int = 0
+    """`passed_tokens` when `hangs` was last asked."""
     speed: Speed = field(default_factory=Speed)
 
     def stale(self, now_s: float, limit_s: float) -> bool:
         """Whether it has said nothing for too long."""
         return now_s - self.heard_s > (limit_s if self.streams else PROBES_MISSED * limit_s)
+
+    @property
+    def left_alone(self) -> bool:
+        """It gets nothing now: it is ejected, or on trial and has the one request that this takes."""
+        return self.record.out or (self.record.on_trial and self.trials > 0)
+
+    def hangs(self, now_s: float, limit_s: float, usual_speed: float) -> bool:
+        """Whether it has brought nothing for `limit_s`, and for as long as all that it has should take.
+
+        Only a stream says something all the time; a whole answer may rightly be silent for long, and is no sign but on
+        trial, and where the engine is not well.
+        """
+        if self.passed_tokens != self.passed_lately:
+            self.passed_lately, self.brought_s = self.passed_tokens, now_s
+        owes = self.streaming
+        if not (self.says_ready or self.state.draining):
+            owes = self.in_flight
+        elif self.record.on_trial:
+            owes = max(owes, self.trials)
+        if not owes:
+            return False
+        return now_s - self.brought_s > limit_s + self.left_tokens / (self.speed.tokens_per_s or usual_speed)
 
     def hear(self, state: EngineState, now_s: float) -> None:
         """It pushed a line."""

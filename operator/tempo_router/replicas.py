@@ -26,6 +26,16 @@ def is_url(text: object) -> bool:
         return False
 
 
+def problem_of(name: object, url: object) -> str | None:
+    """Why that is no replica, and what to write instead; None if it is one."""
+    if not (name and isinstance(name, str) and is_url(url)):
+        return f"{url!r} is no replica; write a name and a URL, such as r0 and http://127.0.0.1:9000"
+    if urlsplit(str(url)).scheme == "https":
+        remedy = "write http://, and let a service mesh or a TLS proxy beside each encrypt the way"
+        return f"{url!r} asks for TLS, which the router does not speak to sidecars; {remedy}"
+    return None
+
+
 def read_replicas(path: Path) -> Mapping[str, str]:
     """Base URL of each replica by name; there may be none.
 
@@ -44,8 +54,8 @@ def read_replicas(path: Path) -> Mapping[str, str]:
             f"{path}: write a line for each replica, such as r0: http://127.0.0.1:9000, or {{}} for none"
         )
     for name, url in found.items():
-        if not isinstance(name, str) or not is_url(url):
-            raise ReplicasError(f"{path}: {name}: {url!r} is no replica; write a name and a URL")
+        if problem := problem_of(name, url):
+            raise ReplicasError(f"{path}: {name}: {problem}")
     return found
 
 

@@ -26,10 +26,14 @@ class RetryBudget:
         self._fade(now_s)
         self._requests += 1.0
 
-    def retry(self, now_s: float) -> bool:
-        """Whether one more retry is within the budget, which it is then taken from."""
+    def left(self, now_s: float) -> bool:
+        """Whether one more retry is within the budget."""
         self._fade(now_s)
-        if self._retries + 1.0 > SHARE * (self._requests - self._retries) + RESERVE:
+        return self._retries + 1.0 <= SHARE * (self._requests - self._retries) + RESERVE
+
+    def retry(self, now_s: float) -> bool:
+        """The same; it is then taken from it."""
+        if not self.left(now_s):
             return False
         self._retries += 1.0
         return True

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -27,6 +27,9 @@ from tempo_router.line import Line, Turn
 from tempo_router.metrics import Metrics
 from tempo_router.upstreams import Upstreams
 
+if TYPE_CHECKING:  # it needs an extra
+    from tempo_router.tracing import Tracing
+
 CONNECTIONS: Final = web.AppKey("connections", Connections)
 REQUEST_ID: Final = "x-request-id"
 _LONGEST_ID: Final = 256
@@ -46,10 +49,18 @@ class Service:
         upstreams: the replicas.
         metrics: where everything is counted.
         clock: seconds.
+        tracing: follows requests, if they are traced.
 
     """
 
-    def __init__(self, pool: Pool, upstreams: Upstreams, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        upstreams: Upstreams,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        tracing: "Tracing | None" = None,
+    ) -> None:
         self.pool = pool
         self._upstreams = upstreams
         self._metrics = metrics
@@ -59,7 +70,7 @@ class Service:
         # Unlike those of any other router, and far cheaper than a random one for each request.
         self._ids = map(f"{secrets.token_hex(8)}{{:016x}}".format, count())
         self.line = Line(upstreams.fleet, clock, _most_held(pool), pool.settings)
-        self._forwarder = Forwarder(self.line, upstreams.fleet, metrics, clock)
+        self._forwarder = Forwarder(self.line, upstreams.fleet, metrics, clock, tracing)
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         """What generates text: `POST` to an `Endpoint`."""
@@ -78,7 +89,7 @@ class Service:
             with principal.hold(resolved.slo.name):
                 turn = self._turn(raw, body, resolved, books)
                 headers = self._headers(request, principal, entry)
-                errand = Errand(request, raw, headers, turn, resolved.intake, books)
+                errand = Errand(request, raw, headers, turn, resolved.intake, books, model)
                 relayed = await self._forwarder.send(errand, request.app[CONNECTIONS])
             ending = relayed.ending
             return relayed.response
@@ -149,6 +160,7 @@ class Service:
             call,
             chain(prompt_of(raw)) if len(self._upstreams.fleet.urls) > 1 else (),
             output_cap(body) or _NO_CAP,
+            streams=bool(body.get("stream")),
         )
 
     def _close(self, entry: Entry, resolved: Resolved, books: Books, turn: Turn | None, ending: Ending) -> None:

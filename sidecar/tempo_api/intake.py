@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tempo_api import wire
 from tempo_api.manifest import Pool
@@ -27,8 +27,7 @@ _STAGES: Final = 10_000
 _FLAGS: Final = {"1": True, "true": True, "0": False, "false": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A request as the router serves it."""
 
     intake: wire.Intake
@@ -166,13 +165,12 @@ def _collective(slo: SLOClass, asked: _Asked, tenant: str, programs: Programs, n
 
 def _class_asked(known: Headers, body: Mapping[str, Any], pool: Pool) -> str | None:
     """Our own header must name a class; another gateway's may mean something else, and is then passed over."""
-    own, *foreign = wire.CLASS_HEADERS
-    name = _text(known, own)
-    if name is not None and name not in pool.classes:
+    names = [_text(known, header) for header in wire.CLASS_HEADERS] if known else []
+    if names and (name := names[0]) is not None and name not in pool.classes:
         near = difflib.get_close_matches(name, pool.classes, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise _refusal(own, f"{name!r} is no class of this pool.{hint} Its classes are {', '.join(pool.classes)}.")
-    names = [name, *[_text(known, header) for header in foreign]]
+        problem = f"{name!r} is no class of this pool.{hint} Its classes are {', '.join(pool.classes)}."
+        raise _refusal(wire.CLASS_HEADER, problem)
     tier = body.get("service_tier")
     if isinstance(tier, str):
         names.append(pool.spec.router.service_tiers.get(tier))

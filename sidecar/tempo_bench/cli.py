@@ -60,6 +60,7 @@ Examples:
   tempo bench router --rivals build/rivals      # what `make bench-router` runs
   tempo bench router --soak 600                 # memory over ten minutes
   tempo bench router --streams 2000 --gap 250   # so many streams through one process
+  tempo bench router --failures                 # one of four replicas is killed, stopped, slow, ...
 """
 
 
@@ -186,20 +187,26 @@ def overhead(manifest: Path, out: Path, scale: float) -> None:
     "--streams", type=click.IntRange(1, 20_000), help="Instead: so many streams at once through Tempo's router."
 )
 @click.option("--gap", type=click.IntRange(1), default=50, metavar="MS", help="Between the chunks of --streams.")
-def router(rivals: Path, out: Path, scale: float, soak: float | None, streams: int | None, gap: int) -> None:
+@click.option("--failures", is_flag=True, help="Instead: what clients see while replicas of Tempo's router fail.")
+def router(
+    rivals: Path, out: Path, scale: float, soak: float | None, streams: int | None, gap: int, failures: bool
+) -> None:
     """Latency, throughput, CPU and memory of routers side by side, in front of the same instant backend."""
     from tempo_bench.routers.cases import Plan  # noqa: PLC0415  # only this needs them
+    from tempo_bench.routers.failures import run_failures  # noqa: PLC0415
     from tempo_bench.routers.run import run_routers  # noqa: PLC0415
     from tempo_bench.routers.soak import run_soak  # noqa: PLC0415
     from tempo_bench.routers.streams import run_streams  # noqa: PLC0415
 
-    if soak and streams:
-        raise click.UsageError("Choose --soak or --streams; each is a run of its own.")
+    if sum(map(bool, (soak, streams, failures))) > 1:
+        raise click.UsageError("Choose one of --soak, --streams and --failures; each is a run of its own.")
     try:
         if soak:
             sound = run_soak(soak, out, _console())
         elif streams:
             sound = run_streams(streams, gap, out, _console())
+        elif failures:
+            sound = run_failures(out, scale, _console())
         else:
             sound = run_routers(rivals, out, Plan().scaled(scale), _console())
     except PoolError as error:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from shutil import rmtree
 from typing import Final
 
 _START_S: Final = 300.0
@@ -44,6 +45,7 @@ def pool(manifest: Path, policy: str, folder: Path, *engine_args: str) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
+    rmtree(folder / "learned", ignore_errors=True)  # no run is to begin with what an earlier one learned
     ordered = "engine" if policy in VLLMS_OWN else policy
     options = ("--policy", ordered, "--port", "0", "--ready-file", str(ready), "--log-dir", str(folder))
     passed_on = [f"--engine-arg={argument}" for argument in (*VLLMS_OWN.get(policy, ()), *engine_args)]

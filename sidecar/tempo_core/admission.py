@@ -96,7 +96,8 @@ class Shares:
         return {tenant: max(tokens - self._floor(tenant), 0.0) for tenant, tokens in served.items()}
 
     def _counter(self, tenant: str) -> float:
-        return self._served.get(tenant, self._floor(tenant))
+        served = self._served.get(tenant)
+        return self._floor(tenant) if served is None else served
 
     def _floor(self, tenant: str) -> float:
         return self._floors.get(_class_of(tenant), 0.0)

@@ -1,6 +1,7 @@
 """The request analyser: what the engine is told of a request, and what its body becomes. Pure functions."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,6 +17,10 @@ from tempo_sidecar.lengths import LengthModel, LengthQuery, Prediction
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 """A JSON object whose values stay the bytes that they came in."""
+_DISPOSITION: Final = b"content-disposition:"
+_LONGEST_HEADER: Final = 8 << 10
+_NAME: Final = re.compile(rb"""(?:;|\s)name(?:\*[^=]*)?\s*=\s*([^;\r]*)""")
+_PLAIN_NAME: Final = re.compile(rb"""[\w.\[\]-]+|"[\w.\[\]-]+["]""")
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _COMPLETIONS_CAP: Final = 16
 """`max_tokens` of /v1/completions where the caller gives none: OpenAI's default, and vLLM's."""
@@ -118,7 +123,8 @@ def without_reserved(raw: bytes) -> bytes:
     What is no JSON object, or has none of that, is returned as it came.
 
     Raises:
-        APIError: `BAD_JSON` for what an engine would read, more leniently, as JSON that says it.
+        APIError: `BAD_JSON` for what an engine would read, more leniently, as JSON that says it; `INVALID_VALUE` for a
+            form that may.
 
     """
     try:
@@ -140,10 +146,26 @@ def _without_lenient(raw: bytes) -> bytes:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
+        _check_form(raw)
         return raw
     if isinstance(body, dict) and not body.keys().isdisjoint({"priority", "vllm_xargs"}):
         raise APIError(Ending.BAD_JSON, "The body is not valid JSON.")
     return raw
+
+
+def _check_form(raw: bytes) -> None:
+    """Refuse a multipart form, as of audio, in which `vllm_xargs` is said, or a name that hides what it is."""
+    lower, at = raw.lower(), -1
+    while (at := lower.find(_DISPOSITION, at + 1)) >= 0:
+        header = lower[at : at + _LONGEST_HEADER].split(b"\n", 1)[0]
+        names = [name.strip() for name in _NAME.findall(header)]
+        if len(names) > 1 or not all(map(_PLAIN_NAME.fullmatch, names)):
+            raise APIError(
+                Ending.INVALID_VALUE, "Every part of a form must have one name, of letters, digits and _.-[]."
+            )
+        if names and names[0].strip(b'"') == b"vllm_xargs":
+            message = "'vllm_xargs' can't be sent in a form here; leave it out."
+            raise APIError(Ending.INVALID_VALUE, message, param="vllm_xargs")
 
 
 def asks_usage(body: Mapping[str, Any]) -> bool:

@@ -164,7 +164,10 @@ async def test_a_status_that_the_caller_refuses_is_a_failure():
     async def upstream(_):
         return web.Response(status=503)
 
-    async with proxied(upstream, refuse={503}) as (proxy, client, url), client.post(url) as answer:
+    async with (
+        proxied(upstream, refuse=lambda status: status == 503) as (proxy, client, url),
+        client.post(url) as answer,
+    ):
         assert (await answer.text()).startswith("503: ")
     assert proxy.endings == [Ending.UPSTREAM_FAILED]
 

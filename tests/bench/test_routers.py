@@ -266,7 +266,8 @@ def test_routers_get_no_environment_but_their_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--soak", "5", "--streams", "5"), "Choose --soak or --streams"),
+        (("--soak", "5", "--streams", "5"), "Choose one of --soak, --streams and --failures"),
+        (("--failures", "--streams", "5"), "Choose one of"),
         (("--soak", "0"), "--soak"),
         (("--streams", "0"), "--streams"),
         (("--scale", "0"), "--scale"),

@@ -22,7 +22,8 @@ def run(*args):
 @pytest.mark.parametrize(
     ("args", "problem"),
     [
-        (["--replica", "r0"], "'r0' is no replica; write a name and a URL"),
+        (["--replica", "r0"], "'r0': '' is no replica; write a name and a URL"),
+        (["--replica", "r0=https://h"], "'https://h' asks for TLS"),
         (["--replica", "r0=localhost:9000"], "is no replica"),
         (["--replica", "=http://h"], "is no replica"),
         (["--replica", "r0=http://h:port"], "is no replica"),

@@ -110,6 +110,24 @@ def test_a_few_slow_answers_or_slightly_slow_ones_eject_nobody(answers, slow_s):
     assert not any(fleet.ejected.values())
 
 
+def test_whole_answers_are_no_sign_of_slowness_for_they_come_the_later_the_longer_they_are():
+    fleet, clock = ready_fleet("a", "b", "c")
+    serve(fleet, "a", after_s=30.0, streams=False)
+    for name in ("b", "c"):
+        serve(fleet, name, after_s=0.1)
+    review(fleet, clock)
+    assert not any(fleet.ejected.values())
+
+
+def test_nobody_is_slow_beside_replicas_that_had_no_streams():
+    fleet, clock = ready_fleet("a", "b", "c")
+    serve(fleet, "a", after_s=3.0)
+    for name in ("b", "c"):
+        serve(fleet, name, streams=False)
+    review(fleet, clock)
+    assert not any(fleet.ejected.values())
+
+
 def test_what_was_long_ago_counts_no_more():
     fleet, clock = ready_fleet("a", "b")
     serve(fleet, "a", status=500)

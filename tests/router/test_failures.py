@@ -20,7 +20,9 @@ def code(raw):
     return json.loads(raw)["error"]["code"]
 
 
-@pytest.mark.parametrize("broken", [FakeEngine(refuse_with=503), FakeEngine(refuse_with=502), FakeEngine(die_after=0)])
+@pytest.mark.parametrize(
+    "broken", [*(FakeEngine(refuse_with=status) for status in (500, 502, 503)), FakeEngine(die_after=0)]
+)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_what_failed_before_its_first_byte_is_served_by_another_replica(start, broken, stream):
     good = FakeEngine()
@@ -43,11 +45,63 @@ async def test_each_replica_is_tried_once_and_then_the_client_is_told(start, bro
     assert await router.metric("tempo_router_in_flight") == 0
 
 
-async def test_another_engine_error_is_not_retried(start):
-    engines = [FakeEngine(refuse_with=500), FakeEngine(refuse_with=500)]
+async def test_an_engines_own_error_is_tried_once_more_and_then_the_engine_has_the_word(start):
+    engines = [FakeEngine(refuse_with=500) for _ in range(3)]
     router = await start(*engines)
-    assert (await router.post(ASK))[0] == 500
+    status, _, raw = await router.post(ASK)
+    assert (status, json.loads(raw)["error"]["type"]) == (500, "Fake")
+    assert sum(len(engine.bodies) for engine in engines) == 2
+
+
+async def test_a_lone_engines_error_is_passed_on_as_it_is(start):
+    router = await start(FakeEngine(refuse_with=500))
+    status, _, raw = await router.post(ASK)
+    assert (status, json.loads(raw)["error"]["type"]) == (500, "Fake")
+    assert await router.metric("tempo_router_retries_total") == 0
+
+
+async def test_a_request_that_kills_every_engine_gets_to_three_at_most(start):
+    engines = [FakeEngine(die_after=0) for _ in range(5)]
+    router = await start(*engines)
+    assert (await router.post(ASK))[0] == 502
+    assert sum(len(engine.bodies) for engine in engines) == 3
+
+
+async def test_another_error_of_the_engines_is_not_tried_again(start):
+    engines = [FakeEngine(refuse_with=501), FakeEngine(refuse_with=501)]
+    router = await start(*engines)
+    assert (await router.post(ASK))[0] == 501
     assert sum(len(engine.bodies) for engine in engines) == 1
+
+
+async def test_what_passes_as_it_is_tells_of_a_replica_too(start):
+    bad, good = FakeEngine(refuse_with=500), FakeEngine()
+    router = await start(bad, good)
+
+    async def ejected():
+        assert (await router.post(b"{}", "/tokenize"))[0] == 200
+        return await router.metric("tempo_router_replica_ejected", replica="r0")
+
+    await until(ejected)
+    bad.refuse_with = None
+    seen = len(bad.headers)
+
+    async def back():
+        assert (await router.post(b"{}", "/tokenize"))[0] == 200
+        return len(bad.headers) > seen
+
+    await until(back)
+    assert await router.metric("tempo_router_replica_ejected", replica="r0") == 0
+
+
+async def test_answers_that_break_off_eject_a_replica(start):
+    router = await start(FakeEngine(die_after=1), FakeEngine())
+
+    async def ejected():
+        await asyncio.gather(*(router.post(ASK | {"stream": True}) for _ in range(8)))
+        return await router.metric("tempo_router_replica_ejected", replica="r0")
+
+    await until(ejected)
 
 
 async def test_a_replica_that_dies_mid_stream_ends_the_stream_with_an_error_for_the_client(start):

@@ -258,7 +258,8 @@ def test_no_order_of_events_makes_a_count_negative_and_in_the_end_nothing_is_lef
     for action, name, number in actions:
         clock.now_s += 0.7
         if action == "take":
-            tickets.append(fleet.take(name, number, f"p{number % 9}", [number, number + 1]))
+            streams = bool(number % 2)
+            tickets.append(fleet.take(name, number, f"p{number % 9}", [number, number + 1], streams=streams))
         elif action in AT_A_REPLICA:
             AT_A_REPLICA[action](fleet, name, number)
         elif tickets:
@@ -272,4 +273,5 @@ def test_no_order_of_events_makes_a_count_negative_and_in_the_end_nothing_is_lef
     for ticket in tickets:
         fleet.release(ticket)
     assert set(fleet.in_flight.values()) == {0}
-    assert all(member.left_tokens == 0 for member in fleet._members.values())
+    left = [(member.left_tokens, member.streaming, member.trials) for member in fleet._members.values()]
+    assert left == [(0, 0, 0)] * 2

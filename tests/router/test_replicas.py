@@ -15,7 +15,7 @@ from tempo_router.replicas import ReplicasError, ReplicasFile, read_replicas
 ASK = {"model": MODEL, "messages": [{"role": "user", "content": "Hello there, engine."}]}
 
 
-@pytest.mark.parametrize("replicas", [{}, {"r0": "http://127.0.0.1:9"}, {"r0": "http://a", "r1": "https://b.c:8001"}])
+@pytest.mark.parametrize("replicas", [{}, {"r0": "http://127.0.0.1:9"}, {"r0": "http://a", "r1": "http://b.c:8001"}])
 def test_a_file_says_where_the_replicas_are(tmp_path, replicas):
     path = tmp_path / "replicas.yaml"
     path.write_text(yaml.safe_dump(replicas))
@@ -32,6 +32,10 @@ def test_a_file_says_where_the_replicas_are(tmp_path, replicas):
         ("r0: http://a:x", "is no replica"),
         ("r0: 5", "is no replica"),
         ("7: http://a", "is no replica"),
+        (
+            "r0: https://a:1",
+            "r0: 'https://a:1' asks for TLS, which the router does not speak to sidecars; write http://",
+        ),
     ],
 )
 def test_a_file_that_can_t_be_used_is_one_line(tmp_path, text, problem):

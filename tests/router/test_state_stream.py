@@ -7,6 +7,7 @@ error whose answer had begun.
 import asyncio
 import json
 import time
+from math import inf
 
 import aiohttp
 import pytest
@@ -82,13 +83,38 @@ async def test_a_replica_that_refuses_is_left_alone_and_tried_again_later(tmp_pa
         assert t.by_replica(back)["r0"] > 5
 
 
-async def test_a_replica_whose_answers_are_errors_is_ejected(tmp_path):
+async def test_a_replica_whose_answers_are_errors_is_ejected_and_no_client_sees_one(tmp_path):
     async with trial(tmp_path, *four()) as t:
         async with t.load(CLIENTS):
             await t.answered(48)
             t.replicas["r0"].refuse_with = 500
             assert await t.until_out("r0") < SOON_S
-        assert {answer.status for answer in t.answers} == {200, 500}
+            t.replicas["r0"].refuse_with = None
+            back = len(t.answers)
+            await until(lambda: t.by_replica(back)["r0"] > 5)
+        assert all(answer.whole for answer in t.answers)
+
+
+async def test_a_replica_that_takes_requests_and_answers_none_is_ejected_whatever_it_says_of_itself(tmp_path):
+    async with trial(tmp_path, *four()) as t:
+        async with t.load(CLIENTS):
+            await t.answered(48)
+            t.replicas["r0"].slow = inf
+            await until(t.ejected)
+            assert await t.ejected() == {"r0"}
+            gone = len(t.answers)
+            t.replicas["r0"].slow = 1.0
+            await until(lambda: t.by_replica(gone)["r0"] > 5, within_s=60)  # each trial that failed doubled its time
+        check(t.answers)
+
+
+async def test_a_replica_whose_first_bytes_come_far_later_than_the_others_is_ejected(tmp_path):
+    async with trial(tmp_path, *four()) as t:
+        t.replicas["r0"].dawdle_s = 0.5
+        async with t.load(CLIENTS):
+            await until(t.ejected)
+            assert await t.ejected() == {"r0"}
+        assert all(answer.whole for answer in t.answers)
 
 
 async def test_a_replica_ten_times_slower_than_the_others_is_given_less_and_loses_nothing(tmp_path):

@@ -146,3 +146,43 @@ def test_nor_does_json_that_only_a_lenient_parser_takes(raw):
 )
 def test_a_body_without_reserved_arguments_stays_as_it_came(raw):
     assert without_reserved(raw) == raw
+
+
+def form(*headers):
+    parts = [b"--b\r\n%b\r\n\r\n{}\r\n" % header for header in headers]
+    return b"".join(parts) + b"--b--\r\n"
+
+
+FILE = b'Content-Disposition: form-data; name="file"; filename="a b.wav"\r\nContent-Type: audio/wav'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'Content-Disposition: form-data; name="vllm_xargs"',
+        b"content-disposition:form-data;name=vllm_xargs",
+        b'CONTENT-DISPOSITION: form-data; NAME="VLLM_XARGS"',
+        b"Content-Disposition: form-data; name*=utf-8''vllm%5Fxargs",
+        b'Content-Disposition: form-data; name*0="vllm_"; name*1="xargs"',
+        b'Content-Disposition: form-data; name="vllm\\_xargs"',
+        b'Content-Disposition: form-data; name="file"; name="vllm_xargs"',
+    ],
+)
+def test_a_form_that_says_what_only_tempo_may_is_refused_however_it_is_written(header):
+    with pytest.raises(APIError) as caught:
+        without_reserved(form(FILE, header))
+    assert caught.value.ending is Ending.INVALID_VALUE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [FILE],
+        [FILE, b'Content-Disposition: form-data; name="timestamp_granularities[]"'],
+        [FILE, b"content-disposition: form-data; name=response_format"],
+        [b"Content-Disposition: form-data; name=\"file\"; filename*=utf-8''%C5%BDofie.wav"],
+        [b"Content-Disposition: attachment"],
+    ],
+)
+def test_other_forms_pass_as_they_came(headers):
+    assert without_reserved(form(*headers)) == form(*headers)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import aiohttp
+import openai
 import pytest
 import yaml
 from aiohttp import web
@@ -20,6 +21,7 @@ from tempo_sim.serve import Server
 QUICK = replace(LLAMA_8B_H100, decode_base_s=2e-3, prefill_base_s=2e-3)
 ONE_PLACE = replace(QUICK, max_places=1)
 CHAT = "/v1/chat/completions"
+FORCED = {"vllm_xargs": {"forced_output_tokens": 4}}
 
 
 @pytest.fixture
@@ -32,14 +34,33 @@ def config(tmp_path):
 
 
 @asynccontextmanager
-async def serving(config, profile=QUICK):
+async def listening(config, profile=QUICK):
+    """Its URL."""
     app = Server(Reloader(config), profile).app()
     runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving(config, profile=QUICK):
+    """A client of it."""
+    async with listening(config, profile) as url, aiohttp.ClientSession(url) as session:
         yield session
-    await runner.cleanup()
+
+
+@asynccontextmanager
+async def official(config):
+    """OpenAI's own client."""
+    async with (
+        listening(config) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield client
 
 
 def ask(tokens=5, facts=None, **body):
@@ -69,6 +90,68 @@ async def test_a_stream_has_an_event_a_token_and_its_usage_if_asked_for(config):
     ]
     assert events[-2]["choices"][0]["finish_reason"] == "length"
     assert events[-1]["usage"]["completion_tokens"] == 4
+
+
+async def test_a_response_is_what_openais_client_reads(config):
+    async with official(config) as client:
+        whole = await client.responses.create(model="m", input="hello", extra_body=FORCED)
+        cut = await client.responses.create(model="m", input="hello", extra_body=FORCED, max_output_tokens=2)
+    assert (whole.output_text, whole.status) == ("Simulated answer: no model", "completed")
+    assert (whole.usage.input_tokens, whole.usage.output_tokens) == (2, 4)
+    assert (cut.output_text, cut.status, cut.incomplete_details.reason) == (
+        "Simulated answer:",
+        "incomplete",
+        "max_output_tokens",
+    )
+
+
+async def test_a_streamed_response_has_the_events_that_vllm_sends(config):
+    async with official(config) as client:
+        stream = await client.responses.create(model="m", input="hello", stream=True, extra_body=FORCED)
+        events = [event async for event in stream]
+    assert [event.type.removeprefix("response.") for event in events] == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        *["output_text.delta"] * 4,
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events[4:8]) == events[-1].response.output_text
+    assert events[-1].response.usage.output_tokens == 4
+
+
+@pytest.mark.parametrize("text", ["hello", "Žofie 🦊", "four"])
+async def test_tokens_become_text_again_and_are_counted_as_in_usage(config, text):
+    async with serving(config) as session:
+        async with session.post("/tokenize", json={"prompt": text}) as answer:
+            found = await answer.json()
+        async with session.post("/detokenize", json={"tokens": found["tokens"]}) as answer:
+            assert (await answer.json())["prompt"] == text
+        asked = {"prompt": text, "max_tokens": 1}
+        async with session.post("/v1/completions", json=asked) as answer:
+            assert (await answer.json())["usage"]["prompt_tokens"] == found["count"] == len(found["tokens"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/tokenize", {}, 400),
+        ("/tokenize", {"prompt": "x", "model": "other"}, 404),
+        ("/detokenize", {"tokens": "abc"}, 400),
+        ("/detokenize", {"tokens": [-1]}, 400),
+        ("/v1/responses", {}, 400),
+        ("/v1/embeddings", {"input": "x"}, 404),
+    ],
+)
+async def test_what_is_wrong_or_not_served_is_an_error_in_openais_shape(config, path, body, status):
+    async with serving(config) as session, session.post(path, json=body) as answer:
+        assert answer.status == status
+        assert "message" in (await answer.json())["error"]
 
 
 async def test_the_same_prompt_has_an_answer_of_the_same_length_and_no_longer_than_asked_for(config):

@@ -181,6 +181,8 @@ class FakeEngine:
     async def _echo(self, request):
         self.headers.append(dict(request.headers))
         body = await request.read()
+        if self.refuse_with:
+            return web.json_response({"error": {"message": "no"}}, status=self.refuse_with)
         return web.Response(body=body, headers={"x-method": request.method, "x-path": str(request.rel_url)})
 
 

@@ -15,18 +15,21 @@ class FakeReplica:
     """Serves streams of `tokens` tokens, one every `pace_s`, and pushes its state; use it through `running()`.
 
     Attributes:
+        dawdle_s: until it begins an answer.
         slow: by how much it is slower than it should be; inf: it stands still, and goes on pushing its state.
         refuse_with: a status for every completion.
         mute: its state is pushed no more.
         garbage: is pushed in place of its state.
         served: completions that arrived.
+        headers: of each.
 
     """
 
     def __init__(self, tokens=5, pace_s=0.005, places=16):
         self.tokens, self.pace_s, self.places = tokens, pace_s, places
-        self.slow, self.refuse_with, self.mute, self.garbage = 1.0, None, False, None
+        self.dawdle_s, self.slow, self.refuse_with, self.mute, self.garbage = 0.0, 1.0, None, False, None
         self.served = self.in_flight = self.listened = 0
+        self.headers = []
         self.url = ""
         self._going = asyncio.Event()
         self._going.set()
@@ -80,6 +83,7 @@ class FakeReplica:
 
     async def _complete(self, request):
         self.served += 1
+        self.headers.append(dict(request.headers))
         self.in_flight += 1
         try:
             if self.refuse_with:
@@ -90,6 +94,7 @@ class FakeReplica:
 
     async def _stream(self, request):
         await request.read()
+        await asyncio.sleep(self.dawdle_s)
         await self._pause()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)

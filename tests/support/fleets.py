@@ -44,9 +44,9 @@ def fail(fleet, name, times=LIMITS.failures):
         fleet.failed(name)
 
 
-def serve(fleet, name, times=LIMITS.least_answers, *, status=200, after_s=0.0):
+def serve(fleet, name, times=LIMITS.least_answers, *, status=200, after_s=0.0, streams=True):
     """Answers of one replica, each so long after its request."""
-    tickets = [fleet.take(name, 1) for _ in range(times)]
+    tickets = [fleet.take(name, 1, streams=streams) for _ in range(times)]
     fleet._clock.now_s += after_s
     for ticket in tickets:
         fleet.answered(ticket, status)

@@ -27,6 +27,7 @@ QUICK = Limits(
     window_s=5.0,
     least_answers=5,
     slow_s=0.05,
+    silent_s=1.0,
     out_s=0.3,
 )
 """The router's patience, a few times shorter."""
@@ -92,6 +93,12 @@ class Trial:
     async def answered(self, count, since=0):
         """Wait for so many more answers than `since`."""
         await until(lambda: len(self.answers) >= since + count)
+
+    async def ejected(self):
+        """Names of those that are left alone for how requests fare there."""
+        async with self.session.get(f"{self.url}/metrics") as answer:
+            text = await answer.text()
+        return {name for name in self.replicas if f'replica_ejected{{replica="{name}"}} 1.0' in text}
 
     async def ready(self):
         """Names of the replicas that take requests."""

@@ -1,11 +1,11 @@
 """Heads of HTTP/1.1 messages as bytes: what a proxy passes on of them, and what it makes anew."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from multidict import CIMultiDict
+from multidict import CIMultiDict, MultiMapping
 
 Fields = list[tuple[bytes, bytes]]
 """An answer's header fields in order; names in lower case."""
@@ -58,13 +58,12 @@ def origin_of(base_url: str) -> Origin:
     return Origin(url.hostname, url.port or 80, url.netloc.rpartition("@")[2], url.path.rstrip("/"))
 
 
-def forwarded_headers(headers: Mapping[str, str], drop: Iterable[str] = ()) -> CIMultiDict[str]:
-    """A request's headers without those that belong to one connection, and without `drop`."""
-    kept = CIMultiDict(headers)
-    named = [name.strip() for value in kept.getall("connection", ()) for name in value.split(",")]
-    for name in (*named, *_HOP_BY_HOP, *drop):
-        kept.popall(name, None)
-    return kept
+def forwarded_headers(headers: MultiMapping[str], drop: Collection[str] = ()) -> CIMultiDict[str]:
+    """A request's headers without those that belong to one connection, and without `drop` (in lower case)."""
+    gone = {*_HOP_BY_HOP, *drop}
+    for value in headers.getall("connection", ()):
+        gone.update([name.strip().lower() for name in value.split(",")])
+    return CIMultiDict([pair for pair in headers.items() if pair[0].lower() not in gone])
 
 
 def request_head(method: str, target: str, authority: str, headers: Mapping[str, str], length: int) -> bytes:
@@ -137,14 +136,18 @@ def answer_head(status: int, reason: bytes, fields: Fields, framing: Framing, ex
         extra: takes the place of the upstream's fields of the same name.
 
     """
-    gone = _HOP_BY_HOP_FIELDS | framing.drop
-    if extra:
-        gone |= {name.lower().encode() for name in extra}
+    gone = _left_out(framing.drop, tuple(extra))
     if connection := field(fields, b"connection"):
         gone |= {name.strip().lower() for name in connection.split(b",")}
     kept = b"".join([b"%b: %b\r\n" % pair for pair in fields if pair[0] not in gone])
     ours = "".join([f"{name}: {value}\r\n" for name, value in extra.items()])
     return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, kept, (ours + framing.add).encode())
+
+
+@lru_cache(maxsize=64)
+def _left_out(drop: frozenset[bytes], ours: tuple[str, ...]) -> frozenset[bytes]:
+    """Fields of an upstream's that go no further: its connection's, `drop`, and those that we set ourselves."""
+    return _HOP_BY_HOP_FIELDS | drop | {name.lower().encode() for name in ours}
 
 
 def chunk(data: bytes, last: bool) -> bytes:

@@ -1,7 +1,7 @@
 """Pass a request on to an upstream, and its answer back, byte for byte."""
 
 import asyncio
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import aiohttp
@@ -60,7 +60,7 @@ async def relay(
     body: bytes,
     headers: Mapping[str, str],
     tap: Tap | None = None,
-    refuse: Container[int] = (),
+    refuse: Callable[[int], bool] = lambda _: False,
     answer_headers: Mapping[str, str] | None = None,
 ) -> Relayed:
     """Send `request` with `body` to the same path under `base_url`, and stream the answer to the client.
@@ -76,7 +76,7 @@ async def relay(
         body: what to send.
         headers: the request's, as `forwarded_headers` gives them, changed as the caller likes.
         tap: sees the answer as it passes; must not raise.
-        refuse: upstream statuses that count as failures.
+        refuse: whether an answer of this status, unlike others, counts as a failure and is not passed on.
         answer_headers: to be set on the answer, in place of its own.
 
     Raises:
@@ -85,7 +85,7 @@ async def relay(
     """
     answer = await connections.send(base_url, request.method, request.rel_url.raw_path_qs, headers, body)
     try:
-        if answer.status in refuse:
+        if refuse(answer.status):
             raise UpstreamError(Ending.UPSTREAM_FAILED, f"The upstream answered {answer.status}.", answer.status)
         content_type = _content_type(answer)
         if tap:

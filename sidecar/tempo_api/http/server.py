@@ -1,6 +1,7 @@
 """The shell that router and sidecar share: probes, metrics, errors in OpenAI's shape, limits and a graceful end."""
 
 import asyncio
+import gc
 import logging
 import signal
 import ssl
@@ -221,6 +222,8 @@ async def _serve(
         except OSError as error:
             raise click.ClickException(f"can't listen on {host}:{port} ({error.strerror}); choose a --port") from error
         scheme = "https" if ssl_context else "http"
+        gc.collect()
+        gc.freeze()  # modules and the app stay; to look through them again and again makes pauses
         click.echo(f"{name} ready on {scheme}://{host}:{runner.addresses[0][1]}")
         await signals.get()
         await drain(app[LIFECYCLE], drain_s, signals)

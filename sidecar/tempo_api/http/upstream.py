@@ -43,10 +43,12 @@ class Connections:
         self._idle_s = idle_s
         self._busy: dict[Connection, Origin] = {}
         self._idle: dict[Origin, deque[Connection]] = {}
+        self._loop: asyncio.AbstractEventLoop
         self._sweeping: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
         """Start the timer."""
+        self._loop = asyncio.get_running_loop()
         self._sweeping = asyncio.create_task(self._sweep())
         return self
 
@@ -119,7 +121,7 @@ class Connections:
 
     def _kept(self, origin: Origin) -> Connection | None:
         """The one used last, for it is the least likely to be closed soon."""
-        idle, oldest_s = self._idle.get(origin), asyncio.get_running_loop().time() - self._idle_s
+        idle, oldest_s = self._idle.get(origin), self._loop.time() - self._idle_s
         while idle:
             connection = idle.pop()
             if connection.open and connection.heard_s > oldest_s:
@@ -128,20 +130,19 @@ class Connections:
         return None
 
     async def _connect(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(Connection, origin.host, origin.port)
+                _, connection = await self._loop.create_connection(Connection, origin.host, origin.port)
         except OSError as error:
             raise UpstreamError(Ending.UPSTREAM_FAILED, "The upstream can't be reached.") from error
         return connection
 
     async def _sweep(self) -> None:
-        loop, interval_s = asyncio.get_running_loop(), min(self._read_timeout_s, self._idle_s) / 4
+        interval_s = min(self._read_timeout_s, self._idle_s) / 4
         while True:
             await asyncio.sleep(interval_s)
-            self._close_silent(loop.time() - self._read_timeout_s)
-            self._close_idle(loop.time() - self._idle_s)
+            self._close_silent(self._loop.time() - self._read_timeout_s)
+            self._close_idle(self._loop.time() - self._idle_s)
 
     def _close_silent(self, since_s: float) -> None:
         for connection in self._busy:

@@ -67,6 +67,7 @@ def build_pool(manifests: Iterable[Manifest], name: str | None = None) -> Pool:
         settings=Settings(
             length_quantile=scheduler.length_quantile,
             preempt_margin=scheduler.preempt_margin,
+            promise_value=scheduler.promise_value,
             patience_s=duration_s(where, "spec.scheduler.patience", scheduler.patience),
             fairness=scheduler.fairness,
         ),

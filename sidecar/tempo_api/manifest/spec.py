@@ -131,6 +131,7 @@ class SchedulerSpec(Spec, frozen=True):
     length_quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.95
     frame_steps: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 20
     patience: Duration = "30s"
+    promise_value: Annotated[float, msgspec.Meta(ge=0, le=100)] = 1.0
     preempt_margin: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.2
     fairness: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 

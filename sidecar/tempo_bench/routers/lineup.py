@@ -35,9 +35,9 @@ def lineup(contenders: Sequence[Contender], folder: Path, console: Console) -> I
     _raise_file_limit()
     with ExitStack() as stack:
         ports = free_ports(1 + 2 * len(contenders))
-        port, own = ports.pop(), _folder(folder / "backend")
+        port, own = ports.pop(), made(folder / "backend")
         command = [sys.executable, "-m", "tempo_bench.routers.backend", str(port), MODEL]
-        backend = stack.enter_context(started("backend", command, _environment(own), own))
+        backend = stack.enter_context(started("backend", command, clean_environment(own), own))
         _await(Entrant("backend", "", port, backend))
         with console.status("Starting the routers..."):
             entrants = [stack.enter_context(_started(contender, port, ports, folder)) for contender in contenders]
@@ -47,11 +47,11 @@ def lineup(contenders: Sequence[Contender], folder: Path, console: Console) -> I
 
 @contextmanager
 def _started(contender: Contender, backend: int, ports: list[int], folder: Path) -> Iterator[Entrant]:
-    own = _folder(folder / contender.name.replace(" ", "-"))
+    own = made(folder / contender.name.replace(" ", "-"))
     place = Place(ports.pop(), ports.pop(), f"http://{HOST}:{backend}", MODEL, own)
     for name, text in contender.files(place).items():
         (own / name).write_text(text, encoding="utf-8")
-    environment = {**_environment(own), **contender.environment}
+    environment = {**clean_environment(own), **contender.environment}
     with started(contender.name, contender.command(place), environment, own) as running:
         yield Entrant(contender.name, contender.version, place.port, running)
 
@@ -73,12 +73,13 @@ def _await(entrant: Entrant) -> None:
         uvloop.run(until_it_answers(entrant.running, entrant.port, MODEL, _START_S))
 
 
-def _environment(home: Path) -> dict[str, str]:
-    """Nothing of ours, proxies and keys least of all, reaches the routers."""
+def clean_environment(home: Path) -> dict[str, str]:
+    """What a router is started with: nothing of ours, proxies and keys least of all."""
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "LANG": "C.UTF-8"}
 
 
-def _folder(path: Path) -> Path:
+def made(path: Path) -> Path:
+    """The folder, which is there from now on."""
     path.mkdir(parents=True, exist_ok=True)
     return path.resolve()
 
