@@ -8,7 +8,7 @@ COPY sidecar sidecar
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && python -m venv /opt/tempo \
     && wheel="$(echo /wheels/tempo_serving-*.whl)" \
-    && /opt/tempo/bin/pip install --no-cache-dir "${wheel}[operator,router,sidecar,redis,sim-engine]" \
+    && /opt/tempo/bin/pip install --no-cache-dir "${wheel}[operator,router,sidecar,redis,otel,sim-engine]" \
     && /opt/tempo/bin/pip uninstall --yes pip
 
 FROM python:3.12-slim

@@ -104,27 +104,37 @@ def operator(  # noqa: PLR0913, PLR0917  # one parameter an option
     if all_namespaces == bool(namespaces):
         raise click.UsageError("say whose pools to serve: --namespace NAME (once or more), or --all-namespaces")
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-    process = Operator(
-        Config(
-            options=Options(
-                image=image,
-                engine_image=engine_image,
-                image_pull_secrets=pull_secrets,
-                drain_s=drain_seconds,
-                network_policy=network_policy,
-                metrics_from=metrics_from,
-            ),
-            settings=Settings(identity, None if all_namespaces else namespaces, look_seconds, resync_seconds),
-            terms=Terms.of(lease_seconds),
-            lease_namespace=lease_namespace or (namespaces[0] if namespaces else None),
-            lease_name=lease_name,
-            host=host,
-            port=port,
-        )
+    config = Config(
+        options=Options(
+            image=image,
+            engine_image=engine_image,
+            image_pull_secrets=pull_secrets,
+            drain_s=drain_seconds,
+            network_policy=network_policy,
+            metrics_from=metrics_from,
+        ),
+        settings=Settings(identity, None if all_namespaces else namespaces, look_seconds, resync_seconds),
+        terms=Terms.of(lease_seconds),
+        lease_namespace=lease_namespace or (namespaces[0] if namespaces else None),
+        lease_name=lease_name,
+        host=host,
+        port=port,
     )
     _quieten()
+    while _run(Operator(config)):
+        pass
+
+
+def _run(process: Operator) -> bool:
+    """Returns whether to begin again.
+
+    Raises:
+        click.ClickException: if it ended for a reason that can be told.
+
+    """
+    again = False
     try:
-        process.run()
+        again = process.run()
     except kopf.LoginError as error:
         raise click.ClickException(str(error)) from error
     except Exception:  # of kopf's making; what matters is why
@@ -132,6 +142,7 @@ def operator(  # noqa: PLR0913, PLR0917  # one parameter an option
             raise
     if process.failure is not None:
         raise click.ClickException(str(process.failure) or repr(process.failure))
+    return again
 
 
 def _quieten() -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+_LONGEST: Final = 2000
+"""Characters of a message: an API server that refuses an object may quote it whole."""
 
 
 class Reason(StrEnum):
@@ -76,7 +79,7 @@ def written(
             "type": condition.type,
             "status": condition.status,
             "reason": condition.reason.value,
-            "message": condition.message,
+            "message": condition.message[:_LONGEST],
             "observedGeneration": generation,
             "lastTransitionTime": now
             if old.get(condition.type, {}).get("status") != condition.status

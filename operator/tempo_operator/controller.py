@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from tempo_operator.conditions import Condition, Problem, Reason, written
-from tempo_operator.drift import Patience, content, covers
+from tempo_operator.drift import Patience, content, covers, same_version
 from tempo_operator.events import Note, event, transitions
 from tempo_operator.health import pod_problem, workload
 from tempo_operator.kinds import CHILDREN, DEPLOYMENT, EVENT, POD, POOL, SLO_CLASS, STATEFUL_SET, Kind, kind_of
@@ -142,7 +142,11 @@ class Controller:
         while True:
             try:
                 for kind in self.kinds:
-                    await self._list(kind)
+                    try:
+                        await self._list(kind)
+                    except RefusedError as error:
+                        if error.status != 404:  # that kind is gone, and so are its objects
+                            raise
             except KubeError as error:
                 log.warning("can't list what there is: %s", error)
                 if until_done:
@@ -213,16 +217,15 @@ class Controller:
             for document, there in zip(todo.create, in_the_way, strict=True):
                 if there is not None and not owned_by(there, uid):
                     return self._look_again(key, name_conflict(kind_of(document), document["metadata"]["name"]))
-            for document in (*todo.create, *todo.apply):
-                await self._apply(key, document)
+            changed = [await self._apply(key, document) for document in (*todo.create, *todo.apply)]
         except RefusedError as error:
-            if error.status not in {400, 403, 404, 405, 422}:
+            if not error.final:
                 raise
             return self._look_again(key, Problem(Reason.APPLY_REFUSED, str(error)))
         for document in todo.delete:
             await self._kube.delete(kind_of(document), document)
-        if todo.drifted:
-            text = f"put back what other hands had changed: {', '.join(todo.drifted)}"
+        if repaired := [name for name in todo.drifted if name in changed]:
+            text = f"put back what other hands had changed: {', '.join(repaired)}"
             await self._say(key, pool, Note("Normal", "DriftRepaired", text))
         return None
 
@@ -230,14 +233,17 @@ class Controller:
         metadata = document["metadata"]
         return await self._kube.get(kind_of(document), metadata["namespace"], metadata["name"])
 
-    async def _apply(self, key: PoolKey, document: Document) -> None:
+    async def _apply(self, key: PoolKey, document: Document) -> str | None:
+        """Returns the object in words, or None if it stays as it was: the API keeps some things in words of its own."""
         kind, name = kind_of(document), document["metadata"]["name"]
+        before = self._store.parts(key).get((kind, name))
         answer = await self._kube.apply(kind, document)
         self._store.put(kind, answer)
         odd = self._odd.setdefault(key, {})
         odd.pop((kind, name), None)
         if not covers(answer, document):
             odd[kind, name] = content(answer)
+        return None if before is not None and same_version(answer, before) else f"{kind.name} {name}"
 
     def _look_again(self, key: PoolKey, problem: Problem) -> Problem:
         if self._queue is not None:

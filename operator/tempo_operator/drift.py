@@ -46,6 +46,11 @@ def content(observed: Document) -> str:
     return _digest({**{key: value for key, value in observed.items() if key != "status"}, "metadata": metadata})
 
 
+def same_version(one: Document, other: Document) -> bool:
+    """Whether nothing was written between the two."""
+    return bool(one["metadata"]["resourceVersion"] == other["metadata"]["resourceVersion"])
+
+
 def covers(observed: Any, desired: Any) -> bool:
     """Whether everything of `desired` stands in `observed`, which may hold more."""
     if isinstance(desired, Mapping):

@@ -19,6 +19,9 @@ FIELD_MANAGER: Final = "tempo-operator"
 TIMEOUT_S: Final = 8.0
 _CONNECTIONS: Final = 32
 _LONGEST_TEXT: Final = 300
+_FINAL: Final = {400, 403, 404, 405, 422}
+_NOT_IN_SCHEMA: Final = "failed to create typed patch object"
+"""How an API server says, with status 500, that what is applied does not fit the schema of its kind."""
 
 Document = dict[str, Any]
 
@@ -43,6 +46,11 @@ class RefusedError(KubeError):
         self.reason = reason
         self.retry_after_s = retry_after_s
         super().__init__(f"{status} {reason}: {message}")
+
+    @property
+    def final(self) -> bool:
+        """Whether the same request will be refused until somebody changes something."""
+        return self.status in _FINAL or _NOT_IN_SCHEMA in str(self)
 
 
 class UnreachableError(KubeError):

@@ -4,7 +4,7 @@ Counters only grow and start at zero with their process, so what counts is by ho
 pod by pod; sums over a sliding window smooth the figures enough to be read, and to settle.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
@@ -62,7 +62,10 @@ class Reading:
     """One pod's metrics at one moment; a router has classes, and both have a queue."""
 
     classes: dict[str, Counts] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    """How many requests of each class a router holds, because no engine has room for them."""
     waiting: int = 0
+    """How many wait in the engine, of whatever class."""
     fallback: bool = False
     """The engine orders its queue itself, because the plug-in can't."""
 
@@ -72,7 +75,10 @@ class Figures:
     """A pool's figures over the window."""
 
     classes: Mapping[str, Counts]
+    held: Mapping[str, int]
+    """Requests that routers hold now, by class."""
     waiting: int
+    """All that wait now, those in the engines included."""
     fallback: tuple[str, ...]
     """Pods whose plug-in has given up."""
     seconds: float
@@ -103,11 +109,14 @@ def parse_metrics(text: str) -> Reading:
 
 
 def _note(reading: Reading, name: str, labels: Mapping[str, str], value: float) -> None:
-    if name in {"tempo_engine_waiting", "tempo_router_held"}:
+    if name == "tempo_engine_waiting":
         reading.waiting += int(value)
     elif name == "tempo_engine_scheduler_active":
         reading.fallback = value == 0.0
     elif slo_class := labels.get("slo_class"):
+        if name == "tempo_router_held":
+            reading.held[slo_class] = int(value)
+            return
         counts = reading.classes.setdefault(slo_class, Counts())
         if name == "tempo_router_attained_total":
             counts.attained += value
@@ -161,9 +170,13 @@ class Meter:
         for _, grown in self._growth:
             for name, counts in grown.items():
                 classes.setdefault(name, Counts()).add(counts)
+        held: Counter[str] = Counter()
+        for reading in readings.values():
+            held.update(reading.held)
         return Figures(
             classes=classes,
-            waiting=sum(reading.waiting for reading in readings.values()),
+            held=held,
+            waiting=held.total() + sum(reading.waiting for reading in readings.values()),
             fallback=tuple(sorted(pod for pod, reading in readings.items() if reading.fallback)),
             seconds=seconds,
         )

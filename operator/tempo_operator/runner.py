@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -71,13 +71,17 @@ class Operator:
         self._controller: Controller | None = None
         self._resources = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
+        self._noticing: asyncio.Task[None] | None = None
+        self._outdated = False
         self._stop = asyncio.Event()
         self._registry = kopf.OperatorRegistry()
         self.failure: BaseException | None = None
         """Why it ended, if not because it was asked to."""
 
-    def run(self) -> None:
-        """Run until SIGTERM or SIGINT.
+    def run(self) -> bool:
+        """Run until SIGTERM or SIGINT, or until the API has other kinds than it had; returns whether to begin again.
+
+        kopf looks up once, as it starts, which of the kinds that are to be watched there are.
 
         Raises:
             kopf.LoginError: where no cluster is named.
@@ -97,6 +101,7 @@ class Operator:
             namespaces=list(namespaces or ()),
             stop_flag=self._stop,
         )
+        return self._outdated
 
     async def _start(self, **_: Any) -> None:
         try:
@@ -119,6 +124,7 @@ class Operator:
         self._election = Election(candidate, namespace, config.lease_name, config.terms)
         self._running = asyncio.create_task(self._election.run(kube, controller.lead))
         self._running.add_done_callback(self._ended)
+        self._noticing = asyncio.create_task(self._notice_monitors(has_monitors))
 
     def _ended(self, running: "asyncio.Task[None]") -> None:
         """The election goes on for ever unless it is cancelled; anything else ends the process, to be started anew."""
@@ -127,7 +133,18 @@ class Operator:
             log.critical("the controller failed", exc_info=self.failure)
             self._stop.set()
 
+    async def _notice_monitors(self, had: bool) -> None:
+        """Wait until the cluster is given PodMonitors, or loses them, and have everything begin anew."""
+        while not self._outdated:
+            await asyncio.sleep(self._config.settings.resync_s)
+            with suppress(KubeError):
+                self._outdated = await self._kube.serves(POD_MONITOR) != had
+        log.info("the cluster has %s PodMonitors", "lost its" if had else "learned of")
+        self._stop.set()
+
     async def _end(self, **_: Any) -> None:
+        if self._noticing is not None:
+            self._noticing.cancel()
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running}, timeout=_CLEAN_UP_S)

@@ -13,8 +13,10 @@ ATTAINING: Final = 0.9
 """The share of requests that must meet their SLO for the pool to keep its promises..."""
 ATTAINING_AGAIN: Final = 0.92
 """...and to be said to keep them again, so that the condition does not flap."""
-FIGURES_S: Final = 60.0
-"""How often figures alone are worth a write."""
+FIGURES_S: Final = 70.0
+"""How often figures alone are worth a write; a pool whose figures never rest costs less than one a minute."""
+CLASSES: Final = 64
+"""How many a status has room for."""
 _STAYS: Final = ("attainment", "gainPerSecond", "queued", "classes")
 
 
@@ -132,19 +134,24 @@ def _headline(found: Iterable[Condition]) -> Reason:
 
 def _figures(figures: Figures) -> Document:
     seconds = max(figures.seconds, 1.0)
-    named = sorted((name, counts) for name, counts in figures.classes.items() if counts.requests)
+    busy = {name for name, counts in figures.classes.items() if counts.requests}
+    named = sorted(busy | {name for name, held in figures.held.items() if held})
     return {
         **_counted(figures.total, seconds),
         "queued": int(settled(figures.waiting)),
-        "classes": [
-            {"name": name, **_counted(counts, seconds), "dropped": int(settled(counts.dropped))}
-            for name, counts in named
-        ],
+        "classes": [_of_class(name, figures, seconds) for name in named[:CLASSES]],
     }
+
+
+def _of_class(name: str, figures: Figures, seconds: float) -> Document:
+    counts, queued = figures.classes.get(name, Counts()), figures.held.get(name, 0)
+    whole = {"queued": int(settled(queued)), "dropped": int(settled(counts.dropped))}
+    return {"name": name, **_counted(counts, seconds), **whole}
 
 
 def _counted(counts: Counts, seconds: float) -> Document:
     found: Document = {"gainPerSecond": settled(counts.gain / seconds)}
     if counts.requests:
-        found["attainment"] = round(counts.attained / counts.requests, 2)
+        # Whatever a pod says: with a share of more than 1 the API would refuse the whole status.
+        found["attainment"] = round(min(counts.attained / counts.requests, 1.0), 2)
     return found

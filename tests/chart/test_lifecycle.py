@@ -11,11 +11,14 @@ import pytest_asyncio
 import yaml
 
 from support.chart import CHART
+from support.helm_cluster import KINDS as ROLES
 from support.helm_cluster import HelmsKubernetes
-from support.k8s.api import CRD, serving
-from support.k8s.cluster import a_cluster, an_operator, connected_to
+from support.k8s.api import CRD
+from support.k8s.cluster import a_cluster, an_operator, emulated
+from support.k8s.proxy import proxying
 from support.k8s.samples import a_pool, chat_class
 from support.processes import until
+from support.rbac import bound, permitted
 from tempo_operator.kinds import DEPLOYMENT, EVENT, POOL, SLO_CLASS, Kind
 
 ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
@@ -45,8 +48,7 @@ async def cluster(tmp_path):
         async with a_cluster(tmp_path) as found:
             yield found
     else:
-        fake = HelmsKubernetes()
-        async with serving(fake) as port, connected_to(fake, port, tmp_path) as found:
+        async with emulated(HelmsKubernetes(), tmp_path) as found:
             yield found
 
 
@@ -110,21 +112,44 @@ async def short_names(cluster):
     return (await cluster.client.get(CRD, None, "tempopools.serving.tempo.dev"))["spec"]["names"]["shortNames"]
 
 
-async def test_the_operator_can_do_its_work_with_the_charts_own_account(cluster, namespace, helm, tmp_path):
-    cluster.needs_real("RBAC")
+@pytest_asyncio.fixture
+async def as_account(cluster, namespace, helm, tmp_path):
+    """The cluster as the chart's own account sees it, by a token; a proxy stands in for an API server without RBAC."""
     await helm.upgrade_or_install()
-    token = (await cluster.client.create(TOKEN, {"metadata": {"namespace": namespace}, "spec": {}}))["status"]["token"]
-    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
-    kubeconfig["users"] = [{"name": user["name"], "user": {"token": token}} for user in kubeconfig["users"]]
     restricted = tmp_path / "account"
-    restricted.write_text(yaml.safe_dump(kubeconfig))
-    async with an_operator(replace(cluster, kubeconfig=restricted), namespace, tmp_path) as operator:
+    if cluster.fake is None:
+        token = (await cluster.client.create(TOKEN, {"metadata": {"namespace": namespace}, "spec": {}}))["status"]
+        kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
+        kubeconfig["users"] = [{"name": u["name"], "user": {"token": token["token"]}} for u in kubeconfig["users"]]
+        restricted.write_text(yaml.safe_dump(kubeconfig))
+        yield replace(cluster, kubeconfig=restricted)
+        return
+    lists = [await cluster.client.list(kind, None) for kind in ROLES]
+    theirs = [d for found in lists for d in found if "aggregate" not in str(d["metadata"]["labels"])]
+    account = {"kind": "ServiceAccount", "name": "tempo-operator", "namespace": namespace}
+    rights = bound(theirs, account)
+    async with proxying(cluster.info, restricted) as proxy:
+        proxy.guard = lambda method, path, watch: permitted(rights, method, path, watch=watch)
+        yield replace(cluster, kubeconfig=restricted)
+
+
+async def test_the_operator_can_do_its_work_with_the_charts_own_account(cluster, namespace, as_account, tmp_path):
+    async with an_operator(as_account, namespace, tmp_path, "--resync-seconds", "2") as operator:
         await cluster.client.create(SLO_CLASS, chat_class("chart-chat"))
         await cluster.client.create(POOL, a_pool(namespace, "small", classes=[{"name": "chart-chat"}]))
-        await until(lambda: cluster.client.get(DEPLOYMENT, namespace, "small-router"))
         await until(lambda: has_conditions(cluster, namespace, "small"))
+        uid = (await cluster.client.get(DEPLOYMENT, namespace, "small-router"))["metadata"]["uid"]
+        await cluster.client.delete(DEPLOYMENT, namespace, "small-router")
+
+        async def back():
+            found = await cluster.client.get(DEPLOYMENT, namespace, "small-router")
+            return found is not None and found["metadata"]["uid"] != uid
+
+        await until(back)
         await cluster.client.patch(POOL, namespace, "small", {"spec": {"classes": [{"name": "missing"}]}})
         await until(lambda: cluster.client.list(EVENT, namespace))
+        assert (await cluster.client.get(SLO_CLASS, None, "chart-chat"))["status"]["conditions"]
+        assert await operator.end() == 0
     assert "forbidden" not in operator.log.read_text().lower()
 
 

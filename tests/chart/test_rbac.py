@@ -3,6 +3,7 @@
 import pytest
 
 from support.chart import NAMESPACE, of_kind, render
+from support.rbac import bound, granted
 from tempo_operator.kinds import CHILDREN, EVENT, LEASE, POD, POOL, SLO_CLASS
 
 READ = {"get", "list", "watch"}
@@ -22,38 +23,15 @@ PER_CLUSTER = {
 FOR_ELECTION = {(LEASE.group, LEASE.plural): {"get", "create", "update"}}
 
 
-def granted(role):
-    rights = {}
-    for rule in role["rules"]:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                rights.setdefault((group, resource), set()).update(rule["verbs"])
-    return rights
-
-
-def bound(documents):
-    """What is granted to the operator's account, by namespace; None: everywhere."""
-    roles = {
-        (d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]): granted(d)
-        for d in documents
-        if "rules" in d
-    }
-    found = {}
-    for binding in (d for d in documents if "roleRef" in d):
-        [subject] = binding["subjects"]
-        assert subject == {"kind": "ServiceAccount", "name": "tempo-operator", "namespace": NAMESPACE}
-        namespace = binding["metadata"].get("namespace")
-        role = roles[binding["roleRef"]["kind"], namespace, binding["roleRef"]["name"]]
-        found.setdefault(namespace, {}).update(role)
-    return found
+ACCOUNT = {"kind": "ServiceAccount", "name": "tempo-operator", "namespace": NAMESPACE}
 
 
 def test_by_default_the_operator_may_change_things_in_its_own_namespace_only():
-    assert bound(render()) == {NAMESPACE: PER_NAMESPACE | FOR_ELECTION, None: PER_CLUSTER}
+    assert bound(render(), ACCOUNT) == {NAMESPACE: PER_NAMESPACE | FOR_ELECTION, None: PER_CLUSTER}
 
 
 def test_in_listed_namespaces_it_has_its_rights_there_and_its_lease_at_home():
-    assert bound(render({"watch": {"namespaces": ["a", "b"]}})) == {
+    assert bound(render({"watch": {"namespaces": ["a", "b"]}}), ACCOUNT) == {
         "a": PER_NAMESPACE,
         "b": PER_NAMESPACE,
         NAMESPACE: FOR_ELECTION,
@@ -62,7 +40,7 @@ def test_in_listed_namespaces_it_has_its_rights_there_and_its_lease_at_home():
 
 
 def test_only_who_watches_all_namespaces_has_rights_in_all():
-    assert bound(render({"watch": {"namespaces": "all"}})) == {
+    assert bound(render({"watch": {"namespaces": "all"}}), ACCOUNT) == {
         NAMESPACE: FOR_ELECTION,
         None: PER_CLUSTER | PER_NAMESPACE,
     }
@@ -70,7 +48,7 @@ def test_only_who_watches_all_namespaces_has_rights_in_all():
 
 @pytest.mark.parametrize("namespaces", [[], "all"], ids=["own", "all"])
 def test_no_rule_has_a_wildcard_or_reads_secrets_or_grants_rights(namespaces):
-    for rights in bound(render({"watch": {"namespaces": namespaces}})).values():
+    for rights in bound(render({"watch": {"namespaces": namespaces}}), ACCOUNT).values():
         for (group, resource), verbs in rights.items():
             assert "*" not in {group, resource, *verbs}
             assert resource.partition("/")[0] not in {"secrets", "roles", "rolebindings", "clusterroles"}

@@ -58,7 +58,7 @@ async def test_a_pool_is_ready_once_its_pods_are(cluster, namespace, chat, name,
     assert found["url"].startswith(f"http://{name}-router.{namespace}")
 
 
-async def test_attainment_and_gain_come_from_the_routers(cluster, namespace, chat, name, kubelet):
+async def test_attainment_gain_queue_and_drops_come_from_routers_and_sidecars(cluster, namespace, chat, name, kubelet):
     router, sidecar = loopback_address(), loopback_address()
     done = iter(range(0, 10**6, 100))
 
@@ -66,6 +66,8 @@ async def test_attainment_and_gain_come_from_the_routers(cluster, namespace, cha
         total = next(done)
         return (
             f'tempo_router_requests_total{{slo_class="{chat}",outcome="completed"}} {total}\n'
+            f'tempo_router_requests_total{{slo_class="{chat}",outcome="saturated"}} {total / 10}\n'
+            f'tempo_router_held{{slo_class="{chat}"}} 4\n'
             f'tempo_router_attained_total{{slo_class="{chat}"}} {total * 0.5}\n'
             f'tempo_router_gain_total{{slo_class="{chat}"}} {total * 3.0}\n'
         )
@@ -83,10 +85,13 @@ async def test_attainment_and_gain_come_from_the_routers(cluster, namespace, cha
 
         await until(missed)
         found = await status(cluster, namespace, name)
-    assert found["attainment"] == 0.5
+    assert found["attainment"] == 0.45
     assert found["gainPerSecond"] > 0
-    assert found["queued"] == 7
-    assert [entry["name"] for entry in found["classes"]] == [chat]
+    assert found["queued"] == 11
+    [of_chat] = found["classes"]
+    assert (of_chat["name"], of_chat["attainment"], of_chat["queued"]) == (chat, 0.45, 4)
+    assert of_chat["gainPerSecond"] > 0
+    assert of_chat["dropped"] > 0
 
 
 async def test_an_image_that_never_comes_is_a_condition_and_an_event(cluster, namespace, chat, name, kubelet):
@@ -123,6 +128,7 @@ async def test_too_few_gpus_are_a_condition(cluster, namespace, chat, name, kube
 async def test_a_status_in_which_nothing_changes_is_not_written(cluster, namespace, chat, name):
     await cluster.client.create(POOL, a_pool(namespace, name, classes=[{"name": chat}]))
     await until(lambda: reason(cluster, namespace, name, "Attaining"))
+    await cluster.at_rest(namespace)
     before = await cluster.client.get(POOL, namespace, name)
     await asyncio.sleep(1.5)  # three looks
     after = await cluster.client.get(POOL, namespace, name)

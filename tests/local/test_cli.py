@@ -105,6 +105,13 @@ def test_a_log_folder_that_cannot_be_written_is_told_with_the_remedy(manifests):
     assert "--log-dir" in result.output
 
 
+def test_a_folder_for_what_is_learned_that_cannot_be_written_is_told_with_the_remedy(manifests):
+    logs = manifests.parent / "logs"
+    result = run("-f", manifests, "--port", 0, "--log-dir", logs, "--state-dir", manifests / "under-a-file")
+    assert f"Error: can't write {manifests}/under-a-file: Not a directory" in result.output
+    assert "--state-dir" in result.output
+
+
 class FakeUp:
     """A running `tempo up` over fakes."""
 

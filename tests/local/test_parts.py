@@ -90,6 +90,17 @@ def test_a_sidecar_knows_its_engine_and_the_router_its_sidecars():
     assert router.ready_url == "http://127.0.0.1:8000/readyz"
 
 
+def test_what_a_sidecar_learns_of_a_model_is_there_for_the_next_run_and_for_no_other_model_or_sidecar():
+    def learned(name="sidecar-0", *change, **fields):
+        return following(named(name, made(*change, **fields)).argv, "--state-dir")
+
+    assert learned() == "/run/small/learned/%2Fmodels%2Fsmall/replica-0"
+    assert learned(state=Path("/kept")) == "/kept/%2Fmodels%2Fsmall/replica-0"
+    others = (learned("sidecar-1"), learned("sidecar-0", "model: /models/small", "model: other"))
+    assert len({learned(), *others}) == 3
+    assert len(Path(learned("sidecar-0", "/models/small", "m" * 500)).parent.name) == 200
+
+
 def test_keys_of_the_command_line_stand_in_for_the_secret_and_the_log_goes_where_the_router_s_does():
     wanted = "replicas: 2\n  router: {auth: {secretRef: {name: s}}, accessLog: true}"
     argv = named("router", made("replicas: 2", wanted, keys=Path("/k.yaml"))).argv

@@ -1,4 +1,9 @@
+import pytest
+
+from support.k8s.defaults import defaulted
+from support.pool_objects import POOLS, made
 from tempo_operator.drift import Patience, content, covers, digest_of, stamped
+from tempo_operator.kinds import kind_of
 
 
 def deployment(**spec):
@@ -16,6 +21,16 @@ def test_what_the_api_added_is_no_drift():
         "strategy": {"type": "RollingUpdate"},
     }
     assert covers(there, wanted)
+
+
+ODD = {"everything that pods have"}  # a CPU in other words and an empty value: those are remembered as they are kept
+
+
+@pytest.mark.parametrize("case", [c for c in POOLS if c.about not in ODD], ids=lambda case: case.about)
+def test_nothing_that_a_pool_is_made_of_drifts_by_being_stored(case):
+    for wanted in made(case.document["metadata"]["name"], **case.document["spec"]):
+        there = defaulted(kind_of(wanted).plural, wanted)
+        assert covers(there, wanted), wanted["kind"]
 
 
 def test_a_changed_or_missing_field_is_drift():

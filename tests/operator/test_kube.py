@@ -59,6 +59,21 @@ async def test_a_refusal_carries_the_servers_words_and_wishes(kube, answers):
     assert caught.value.retry_after_s == 7.0
 
 
+@pytest.mark.parametrize(
+    ("code", "text", "final"),
+    [
+        (422, "because", True),
+        (403, "because", True),
+        (409, "because", False),
+        (429, "because", False),
+        (500, "etcd is tired", False),
+        (500, "failed to create typed patch object (a/b; v1, Kind=Pod): .x: field not declared in schema", True),
+    ],
+)
+def test_a_refusal_is_final_where_asking_again_can_t_help(code, text, final):
+    assert RefusedError(code, "", text).final == final
+
+
 async def test_an_expired_token_is_replaced_once(kube, answers):
     seen = []
 

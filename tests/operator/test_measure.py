@@ -26,7 +26,7 @@ def reading(requests, attained, gain=0.0):
 def test_a_page_is_read_for_what_says_something_of_the_pool():
     found = parse_metrics(PAGE)
     assert found.classes == {"chat": Counts(requests=100, attained=60, gain=500, dropped=20)}
-    assert found.waiting == 7
+    assert (found.held, found.waiting) == ({"chat": 2, "tool": 1}, 4)
     assert found.fallback
 
 
@@ -54,6 +54,15 @@ def test_pods_add_up_and_the_window_slides():
     meter.note({"r0": reading(0, 0), "r1": reading(0, 0)}, 0.0)
     assert meter.note({"r0": reading(10, 10), "r1": reading(10, 0)}, 10.0).total == Counts(20, 10)
     assert meter.note({"r0": reading(10, 10)}, 131.0).total == Counts()
+
+
+def test_what_waits_adds_up_over_routers_and_engines_and_is_that_of_now():
+    meter = Meter()
+    meter.note({"r0": Reading(held={"chat": 9})}, 0.0)
+    now = {"r0": Reading(held={"chat": 2}), "r1": Reading(held={"chat": 1, "tool": 4}), "e0": Reading(waiting=5)}
+    figures = meter.note(now, 15.0)
+    assert dict(figures.held) == {"chat": 3, "tool": 4}
+    assert figures.waiting == 12
 
 
 def test_a_meter_knows_how_long_nobody_has_answered():

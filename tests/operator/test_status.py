@@ -1,5 +1,6 @@
 import pytest
 
+from support.crd import schema
 from tempo_operator.conditions import Problem, Reason
 from tempo_operator.events import transitions
 from tempo_operator.health import Workload, pod_problem, workload
@@ -16,9 +17,8 @@ def state(engines=READY, routers=ROUTER, problem=None, figures=None, *, measured
 
 
 def figures(**classes):
-    return Figures(
-        classes={name: Counts(*counts) for name, counts in classes.items()}, waiting=3, fallback=(), seconds=60
-    )
+    known = {name: Counts(*counts) for name, counts in classes.items()}
+    return Figures(known, held={"idle": 0}, waiting=3, fallback=(), seconds=60)
 
 
 def reasons(*args, before=(), **kwargs):
@@ -93,13 +93,36 @@ def test_a_transition_has_its_own_time_and_the_others_keep_theirs():
     assert times["Degraded"] == NOW
 
 
-def test_figures_alone_are_written_once_a_minute_and_states_at_once():
+def test_figures_alone_are_written_less_than_once_a_minute_and_states_at_once():
     old = next_status(pool(), state(figures=figures(chat=(100, 99, 100))), NOW)
     busier = next_status(pool(old), state(figures=figures(chat=(100, 99, 900))), NOW)
-    assert not worth_writing(busier, old, 10.0)
-    assert worth_writing(busier, old, 60.0)
+    assert not worth_writing(busier, old, 60.0)
+    assert worth_writing(busier, old, 75.0)
     smaller = next_status(pool(old), state(Workload(2, 2, 1), figures=figures(chat=(100, 99, 100))), NOW)
     assert worth_writing(smaller, old, 0.0)
+
+
+def test_each_class_has_its_attainment_gain_queue_and_drops():
+    known = {"chat": Counts(100, 90, 600.0, 5), "tool": Counts(10, 11, 20.0), "gone": Counts()}
+    found = Figures(known, held={"chat": 3, "batch": 12, "tool": 0}, waiting=17, fallback=(), seconds=60)
+    status = next_status(pool(), state(figures=found), NOW)
+    assert status["queued"] == 17
+    assert status["classes"] == [
+        {"name": "batch", "gainPerSecond": 0.0, "queued": 12, "dropped": 0},
+        {"name": "chat", "gainPerSecond": 10.0, "attainment": 0.9, "queued": 3, "dropped": 5},
+        {"name": "tool", "gainPerSecond": 0.33, "attainment": 1.0, "queued": 0, "dropped": 0},
+    ]
+
+
+def test_a_status_has_room_for_as_many_classes_as_its_schema():
+    many = figures(**{f"c{n}": (1, 1, 1) for n in range(99)})
+    limit = schema("TempoPool")["properties"]["status"]["properties"]["classes"]["maxItems"]
+    assert len(next_status(pool(), state(figures=many), NOW)["classes"]) == limit
+
+
+def test_a_problem_told_at_any_length_fits_into_a_condition():
+    told = next_status(pool(), state(problem=Problem(Reason.APPLY_REFUSED, "x" * 10**6)), NOW)["conditions"]
+    assert max(len(condition["message"]) for condition in told) == 2000
 
 
 def test_figures_stay_while_nobody_answers():

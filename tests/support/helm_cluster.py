@@ -42,7 +42,13 @@ class HelmsKubernetes(FakeKubernetes):
         """The core group's kinds; kmock calls their version /v1, which Helm does not know."""
         kinds = {known: info for known, info in self.resources.items() if not known.group}
         resources = [
-            {"name": known.plural, "kind": info.kind, "namespaced": info.namespaced, "verbs": sorted(info.verbs)}
+            {
+                "name": known.plural,
+                "singularName": info.kind.lower(),
+                "kind": info.kind,
+                "namespaced": info.namespaced,
+                "verbs": sorted(info.verbs),
+            }
             for known, info in kinds.items()
         ]
         return {"kind": "APIResourceList", "groupVersion": "v1", "resources": resources}

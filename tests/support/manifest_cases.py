@@ -83,6 +83,7 @@ TAKEN = (
         ),
     ),
     Case("classes with weights", pool(classes=[{"name": "chat", "weight": 4}, {"name": "batch"}])),
+    Case("gain alone", pool(scheduler={"promiseValue": 0})),
     Case("a scheduler to compare with", pool(scheduler={"policy": "fcfs", "lengthQuantile": 0.5, "patience": "1m"})),
     Case("tenants that count", pool(scheduler={"fairness": 1})),
     Case(
@@ -164,6 +165,7 @@ REFUSED = (
     Case("an unknown policy", pool(scheduler={"policy": "best"}), "spec.scheduler.policy"),
     Case("a quantile of one", pool(scheduler={"lengthQuantile": 1}), "spec.scheduler.lengthQuantile"),
     Case("no steps", pool(scheduler={"frameSteps": 0}), "spec.scheduler.frameSteps"),
+    Case("a promise that costs", pool(scheduler={"promiseValue": -1}), "spec.scheduler.promiseValue"),
     Case("no patience", pool(scheduler={"patience": "0s"}), DURATION),
     Case("more than fair", pool(scheduler={"fairness": 1.5}), "spec.scheduler.fairness"),
     Case("no classes", pool(classes=[]), "spec.classes"),

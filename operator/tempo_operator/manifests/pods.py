@@ -70,8 +70,9 @@ def redis_env(pool: Pool, name: str) -> dict[str, Any]:
 
 
 def resources(asked_for: Resources | None, default: Mapping[str, Any]) -> dict[str, Any]:
-    """A container's resources: what the pool asks for, or else ours."""
-    return dict(default) if asked_for is None else msgspec.to_builtins(asked_for)
+    """A container's resources: what the pool asks for, or else ours; as texts, as the API server keeps them."""
+    wanted: Mapping[str, Any] = default if asked_for is None else msgspec.to_builtins(asked_for)
+    return {which: {name: str(amount) for name, amount in amounts.items()} for which, amounts in wanted.items()}
 
 
 def volume(name: str, **source: Any) -> dict[str, Any]:

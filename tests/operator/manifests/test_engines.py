@@ -96,11 +96,11 @@ def test_a_pool_s_own_volume_takes_the_place_of_ours():
 
 
 def test_an_engine_gets_the_gpus_it_is_spread_over_unless_the_pool_says_otherwise():
-    assert containers(made(engine={"tensorParallelSize": 4}))["engine"]["resources"] == {
-        "limits": {"nvidia.com/gpu": 4}
-    }
-    asked = {"requests": {"cpu": 4}}
-    assert containers(made(engine={"resources": asked}))["engine"]["resources"] == asked
+    def asked_for(**engine):
+        return containers(made(engine=engine))["engine"]["resources"]
+
+    assert asked_for(tensorParallelSize=4) == {"limits": {"nvidia.com/gpu": "4"}}
+    assert asked_for(resources={"requests": {"cpu": 4}}) == {"requests": {"cpu": "4"}}, "as the API server keeps it"
 
 
 def test_pods_go_where_the_pool_says():

@@ -1,7 +1,7 @@
-"""A test API server: kmock's discovery and URL parsing, with a memory that behaves (`state`), and faults on demand.
+"""A test API server: kmock's discovery and URL parsing, with a memory that behaves (`state`).
 
-It is no Kubernetes: it knows no schemas, defaults, CEL rules, RBAC, Tables or controllers but the garbage collector.
-Tests that need those run on a real control plane only.
+It is no Kubernetes: it knows no schemas, CEL rules, RBAC, Tables, or controllers but the garbage collector, and of
+defaults those of the built-in kinds that Tempo applies. Tests that need those run on a real control plane only.
 """
 
 import asyncio
@@ -23,15 +23,9 @@ _BOOKMARK_S = 20.0
 
 @attrs.define(kw_only=True, eq=False)
 class FakeKubernetes(KubernetesScaffold):
-    """The server; its state and faults are the tests' to reach into."""
+    """The server; its state is the tests' to reach into."""
 
     state: State = attrs.field(factory=State, init=False)
-    writes: list = attrs.field(factory=list, init=False)
-    """Of every write that was let through: who, how, and to what."""
-    asked: list = attrs.field(factory=list, init=False)
-    """Method and path of every request but watches."""
-    faults: list = attrs.field(factory=list, init=False)
-    """Answers in place of the next ones: (what it is for, status, headers)."""
     _changed: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _cuts: int = attrs.field(default=0, init=False)
 
@@ -46,20 +40,9 @@ class FakeKubernetes(KubernetesScaffold):
             }
 
     def drop_watches(self) -> None:
-        """Cut every watch, as the real one does to slow watchers."""
+        """Cut every watch."""
         self._cuts += 1
         self._wake()
-
-    def expire(self) -> None:
-        """Forget the history: whoever watches from before gets 410."""
-        self.state.oldest = self.state.version + 1
-        self.state.version += 1
-        self.state.history.clear()
-        self.drop_watches()
-
-    def fail(self, times: int, status: int, matching: str = "", **headers: str) -> None:
-        """Answer the next requests so, watches apart."""
-        self.faults += [(matching, status, headers)] * times
 
     async def _handle(self, request):
         if request.resource is None or request.resource.plural is None:
@@ -69,18 +52,9 @@ class FakeKubernetes(KubernetesScaffold):
         try:
             if request.params.get("watch") == "true":
                 return await self._watch(request, ref)
-            self.asked.append((request.method.value, request.url.path))
-            self._strike(request)
             return web.json_response(self._serve(request, ref))
         except RefusalError as refusal:
-            headers = refusal.headers if isinstance(refusal, FaultError) else None
-            return web.json_response(_body(refusal), status=refusal.code, headers=headers)
-
-    def _strike(self, request) -> None:
-        for index, (matching, status, headers) in enumerate(self.faults):
-            if matching in f"{request.method.value} {request.url.path}":
-                del self.faults[index]
-                raise FaultError(status, headers)
+            return web.json_response(_body(refusal), status=refusal.code)
 
     def _serve(self, request, ref):
         if request.method.value == "GET":
@@ -89,7 +63,6 @@ class FakeKubernetes(KubernetesScaffold):
         answer = self._write(request, ref)
         if self.state.version != before:
             self._wake()
-        self.writes.append((request.headers.get("User-Agent", ""), request.method.value, request.url.path))
         return answer
 
     def _write(self, request, ref):
@@ -137,12 +110,7 @@ class FakeKubernetes(KubernetesScaffold):
         seen, cuts = int(params.get("resourceVersion") or self.state.version), self._cuts
         while cuts == self._cuts:
             changed = self._changed
-            try:
-                changes = self.state.since(seen)
-            except RefusalError as refusal:
-                yield {"type": "ERROR", "object": _body(refusal)}
-                return
-            for change in changes:
+            for change in self.state.since(seen):
                 seen = change.version
                 if _within(change.ref, ref) and (event := _event(change, params.get("labelSelector", ""))):
                     yield event
@@ -151,14 +119,6 @@ class FakeKubernetes(KubernetesScaffold):
             except TimeoutError:
                 seen = self.state.version
                 yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(seen)}}}
-
-
-class FaultError(RefusalError):
-    """An answer that a test ordered."""
-
-    def __init__(self, code, headers):
-        super().__init__(code, "Fault", "the test asked for it")
-        self.headers = headers
 
 
 @asynccontextmanager

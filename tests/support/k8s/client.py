@@ -26,12 +26,20 @@ class Client:
         await self._session.close()
 
     async def table(self, kind: Kind, namespace: str | None) -> list[dict]:
-        """What `kubectl get` shows: a dict by column for each object. Only a real API server makes tables."""
+        """What `kubectl get` shows: a dict by column for each object. Only a real API server makes tables.
+
+        Columns that only `-o wide` shows are left out.
+        """
         headers = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
         async with self._session.get(kind.path(namespace), headers=headers) as answer:
             found = await answer.json()
-        names = [column["name"] for column in found["columnDefinitions"]]
-        return [dict(zip(names, row["cells"], strict=True)) for row in found["rows"]]
+        shown = [(n, column["name"]) for n, column in enumerate(found["columnDefinitions"]) if not column["priority"]]
+        return [{name: row["cells"][n] for n, name in shown} for row in found["rows"]]
+
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the cluster knows this kind."""
+        found = await self._ask("GET", kind.root, or_none=True)
+        return found is not None and any(resource["name"] == kind.plural for resource in found["resources"])
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> dict | None:
         return await self._ask("GET", kind.path(namespace, name), or_none=True)
@@ -58,9 +66,19 @@ class Client:
         await self._ask("DELETE", kind.path(namespace, name), or_none=True)
 
     async def refusal(self, kind: Kind, document: dict) -> str:
-        """Why the API refuses to create the object; empty, if it does not."""
-        path = kind.path(document["metadata"].get("namespace"))
-        async with self._session.post(path, json=document, params={"dryRun": "All"}) as answer:
+        """Why the API would refuse to create the object; empty, if it would not."""
+        return await self._trial("POST", kind.path(document["metadata"].get("namespace")), document)
+
+    async def refusal_of_change(self, kind: Kind, document: dict) -> str:
+        """The same of applying it where `apply` has put another version of it."""
+        metadata, manager = document["metadata"], {"fieldManager": "kubectl"}
+        path = kind.path(metadata.get("namespace"), metadata["name"])
+        return await self._trial("PATCH", path, document, "application/apply-patch+yaml", **manager)
+
+    async def _trial(self, method, path, document, content_type="application/json", **params) -> str:
+        params |= {"dryRun": "All", "fieldValidation": "Strict"}
+        headers, data = {"Content-Type": content_type}, json.dumps(document)
+        async with self._session.request(method, path, data=data, params=params, headers=headers) as answer:
             return "" if answer.status < 400 else (await answer.json())["message"]
 
     async def _ask(self, method, path, body=None, params=None, content_type="application/json", *, or_none=False):

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -21,9 +22,11 @@ import yaml
 
 from support.k8s.api import CRD, NAMESPACE, FakeKubernetes, serving
 from support.k8s.client import Client
-from support.k8s.control_plane import control_plane
+from support.k8s.control_plane import Away, control_plane, switched
+from support.k8s.proxy import kubeconfig_for
 from support.local import free_port
 from support.processes import until
+from tempo_operator.kinds import CHILDREN, POD_MONITOR, POOL, SLO_CLASS
 
 CRDS = Path(__file__).parents[3] / "crds"
 
@@ -34,7 +37,10 @@ class Cluster:
 
     kubeconfig: Path
     client: Client
+    info: kopf.ConnectionInfo
     fake: FakeKubernetes | None
+    away: Away | None
+    """Has the API away as long as the context lasts; None where it is not ours to stop."""
 
     def needs_fake(self, why: str) -> FakeKubernetes:
         """The test API server, where a test must reach into it."""
@@ -54,42 +60,48 @@ class Cluster:
             await self.client.create(NAMESPACE, {"metadata": {"name": name}})
         return name
 
+    async def versions(self, namespace: str) -> dict[str, str]:
+        """Of every pool and every part of one, by uid."""
+        kinds = (POOL, *(kind for kind in CHILDREN if kind is not POD_MONITOR))
+        lists = await asyncio.gather(*(self.client.list(kind, namespace) for kind in kinds))
+        return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for items in lists for item in items}
+
+    async def at_rest(self, namespace: str, for_s: float = 1.5, within_s: float = 60.0) -> dict[str, str]:
+        """The same, once nothing has changed for so long: Kubernetes' own controllers take their time too."""
+        now: dict[str, str] = {}
+        async with asyncio.timeout(within_s):
+            while True:
+                before, now = now, await self.versions(namespace)
+                if now and now == before:
+                    return now
+                await asyncio.sleep(for_s)  # long enough for everything that follows from a change
+
 
 @asynccontextmanager
 async def a_cluster(folder: Path) -> AsyncIterator[Cluster]:
     """The cluster that the environment names, with Tempo's CRDs in it."""
     if kubeconfig := os.environ.get("TEMPO_TEST_KUBECONFIG"):
-        async with _connected(Path(kubeconfig), None) as cluster:
+        async with _connected(Path(kubeconfig), None, None) as cluster:
             yield cluster
     elif assets := os.environ.get("KUBEBUILDER_ASSETS"):
-        async with control_plane(Path(assets), folder) as found, _connected(found, None) as cluster:
+        async with control_plane(Path(assets), folder) as (found, away), _connected(found, None, away) as cluster:
             yield cluster
     else:
-        fake = FakeKubernetes()
-        async with serving(fake) as port, connected_to(fake, port, folder) as cluster:
+        async with emulated(FakeKubernetes(), folder) as cluster:
             yield cluster
 
 
 @asynccontextmanager
-async def connected_to(fake: FakeKubernetes, port: int, folder: Path) -> AsyncIterator[Cluster]:
-    """The test API server on that port, as a cluster."""
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(_fake_kubeconfig(port)))
-    async with _connected(kubeconfig, fake) as cluster:
+async def emulated(fake: FakeKubernetes, folder: Path) -> AsyncIterator[Cluster]:
+    """The test API server as a cluster."""
+    port, kubeconfig = free_port(), folder / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(kubeconfig_for(f"http://127.0.0.1:{port}", {"token": "test"})))
+    async with switched(lambda: serving(fake, port)) as away, _connected(kubeconfig, fake, away) as cluster:
         yield cluster
 
 
-def _fake_kubeconfig(port: int) -> dict:
-    return {
-        "current-context": "test",
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": "test", "user": {"token": "test"}}],
-    }
-
-
 @asynccontextmanager
-async def _connected(kubeconfig: Path, fake: FakeKubernetes | None) -> AsyncIterator[Cluster]:
+async def _connected(kubeconfig: Path, fake: FakeKubernetes | None, away: Away | None) -> AsyncIterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(kubeconfig))
         info = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
@@ -98,8 +110,9 @@ async def _connected(kubeconfig: Path, fake: FakeKubernetes | None) -> AsyncIter
             for path in sorted(CRDS.glob("*.yaml")):
                 for document in yaml.safe_load_all(path.read_text()):
                     await client.apply(CRD, document)
-            await asyncio.sleep(2.0)  # served a moment after they were accepted
-        yield Cluster(kubeconfig, client, fake)
+            for kind in (POOL, SLO_CLASS):
+                await until(partial(client.serves, kind), 30)
+        yield Cluster(kubeconfig, client, info, fake, away)
 
 
 @dataclass
@@ -110,6 +123,12 @@ class OperatorProcess:
     port: int
     log: Path
     _session: aiohttp.ClientSession = field(repr=False)
+
+    async def requests(self) -> float:
+        """How many it has sent to the API so far, watches apart."""
+        async with self._session.get(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("tempo_operator_api_requests_total "))
 
     async def state(self) -> dict:
         """What /readyz says; nothing while it does not answer."""
@@ -140,7 +159,7 @@ async def an_operator(cluster: Cluster, namespace: str, folder: Path, *args: str
         "--namespace",
         namespace,
     ]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--lease-seconds", "5", *args]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--lease-seconds", "15", *args]
     env = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         with log.open("wb") as file:

@@ -3,37 +3,62 @@
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import yaml
 
+from support.k8s.proxy import kubeconfig_for
 from support.local import free_port
 from support.processes import until
 
 TOKEN = "tempo-test-admin"
 
+Away = Callable[[], AbstractAsyncContextManager[None]]
+
 
 @asynccontextmanager
-async def control_plane(assets: Path, folder: Path) -> AsyncIterator[Path]:
-    """Start it; yields the kubeconfig of an administrator."""
+async def switched(start: Callable[[], AbstractAsyncContextManager[object]]) -> AsyncIterator[Away]:
+    """Run something; yields what has it stopped as long as a context lasts."""
+    async with AsyncExitStack() as running:
+        await running.enter_async_context(start())
+
+        @asynccontextmanager
+        async def away() -> AsyncIterator[None]:
+            await running.aclose()
+            yield
+            await running.enter_async_context(start())
+
+        yield away
+
+
+@asynccontextmanager
+async def control_plane(assets: Path, folder: Path) -> AsyncIterator[tuple[Path, Away]]:
+    """Start it; yields the kubeconfig of an administrator, and what has the API server away."""
     etcd, api = free_port(), free_port()
     key = folder / "service-account.key"
     await _run("openssl", "genrsa", "-out", str(key), "2048")
     (folder / "tokens.csv").write_text(f'{TOKEN},admin,admin,"system:masters"\n')
     kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(_kubeconfig(api)))
+    user, server = {"token": TOKEN}, f"https://127.0.0.1:{api}"
+    kubeconfig.write_text(yaml.safe_dump(kubeconfig_for(server, user, **{"insecure-skip-tls-verify": True})))
     async with AsyncExitStack() as running:
         await running.enter_async_context(_program(assets / "etcd", folder, *_etcd(etcd, free_port(), folder)))
-        server = _program(assets / "kube-apiserver", folder, *_api_server(api, etcd, key, folder))
-        await running.enter_async_context(server)
-        await until(lambda: _answers(api), 60)
+        away = await running.enter_async_context(switched(lambda: _api_server(assets, api, etcd, key, folder)))
         controllers = [f"--kubeconfig={kubeconfig}", f"--service-account-private-key-file={key}", "--secure-port=0"]
         controllers.append("--leader-elect=false")
         await running.enter_async_context(_program(assets / "kube-controller-manager", folder, *controllers))
-        yield kubeconfig
+        yield kubeconfig, away
+
+
+@asynccontextmanager
+async def _api_server(assets: Path, port: int, etcd: int, key: Path, folder: Path) -> AsyncIterator[None]:
+    """It answers once this is entered."""
+    async with _program(assets / "kube-apiserver", folder, *_api_flags(port, etcd, key, folder)):
+        await until(lambda: _answers(port), 60)
+        yield
 
 
 def _etcd(port: int, peer: int, folder: Path) -> list[str]:
@@ -49,11 +74,12 @@ def _etcd(port: int, peer: int, folder: Path) -> list[str]:
     ]
 
 
-def _api_server(port: int, etcd: int, key: Path, folder: Path) -> list[str]:
+def _api_flags(port: int, etcd: int, key: Path, folder: Path) -> list[str]:
     return [
         f"--etcd-servers=http://127.0.0.1:{etcd}",
         f"--secure-port={port}",
         "--bind-address=127.0.0.1",
+        "--advertise-address=127.0.0.1",  # or it looks for a default route, and ends where there is none
         f"--cert-dir={folder / 'certificates'}",
         f"--token-auth-file={folder / 'tokens.csv'}",
         "--authorization-mode=RBAC",
@@ -65,21 +91,9 @@ def _api_server(port: int, etcd: int, key: Path, folder: Path) -> list[str]:
     ]
 
 
-def _kubeconfig(port: int) -> dict:
-    cluster = {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-        "clusters": [{"name": "test", "cluster": cluster}],
-        "users": [{"name": "admin", "user": {"token": TOKEN}}],
-    }
-
-
 @asynccontextmanager
 async def _program(path: Path, folder: Path, *args: str) -> AsyncIterator[None]:
-    with (folder / f"{path.name}.log").open("wb") as log:
+    with (folder / f"{path.name}.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(str(path), *args, stdout=log, stderr=log, env=os.environ)
     try:
         yield

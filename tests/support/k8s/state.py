@@ -1,8 +1,8 @@
 """What the test API server keeps: objects with uid, resourceVersion and generation, owners of fields, and a history.
 
 Like a real API server in what the operator relies on: a write that changes nothing moves no version, stale writes are
-refused, /status and the rest can't be written through each other, dependents go with their owner. Unlike one: nothing
-is validated or defaulted, and who may do what is not asked.
+refused, /status and the rest can't be written through each other, dependents go with their owner, and what a workload
+or Service leaves out is filled in. Unlike one: nothing is validated, and who may do what is not asked.
 """
 
 import copy
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import jsonpatch
 
+from support.k8s.defaults import defaulted
 from support.k8s.merge import ConflictError, apply, changed, keyed, leaves
 
 _WITHOUT_STATUS = {"configmaps", "serviceaccounts", "roles", "rolebindings", "leases", "events", "secrets"}
@@ -55,8 +56,6 @@ class State:
     objects: dict[Ref, dict] = field(default_factory=dict)
     owners: dict[Ref, dict[str, set]] = field(default_factory=dict)
     history: list[Change] = field(default_factory=list)
-    oldest: int = 0
-    """Watches from before this version are refused with 410."""
 
     def get(self, ref: Ref) -> dict:
         if ref not in self.objects:
@@ -77,7 +76,7 @@ class State:
         if ref.namespace:
             metadata["namespace"] = ref.namespace
         self.owners[ref] = {manager: {path for path, _ in leaves(keyed(document))}}
-        return self._store("ADDED", ref, None, document)
+        return self._store("ADDED", ref, None, defaulted(ref.plural, document))
 
     def write(self, ref: Ref, sub: str | None, document: dict, manager: str) -> dict:
         """Replace an object, or its status."""
@@ -136,8 +135,6 @@ class State:
         return old
 
     def since(self, version: int) -> list[Change]:
-        if version < self.oldest:
-            raise RefusalError(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [change for change in self.history if change.version > version]
 
     def _merge_parts(self, ref: Ref, sub: str | None, old: dict, new: dict) -> dict:
@@ -153,6 +150,7 @@ class State:
         return {**new, "metadata": {**new["metadata"], **kept}}
 
     def _finish(self, ref: Ref, old: dict, new: dict) -> dict:
+        new = defaulted(ref.plural, new)
         if new == old:
             return old
         if _spec(new) != _spec(old):
