@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tempo_api.manifest import Pool
 from tempo_operator.manifests.names import (
@@ -53,16 +54,21 @@ def engine_policy(names: Names, options: Options) -> dict[str, Any]:
 
 
 def router_policy(names: Names, pool: Pool) -> dict[str, Any]:
-    """Anybody may ask a router; a router itself talks to its sidecars, to DNS, and to a Redis if the pool has one.
+    """Anybody may ask a router; a router itself talks to its sidecars, to DNS, and to the pool's Redis and collector.
 
-    Where that is, only a Secret says, which the operator doesn't read: any address, but no port except Redis' own.
+    Where the Redis is, only a Secret says, which the operator doesn't read, and policies know no names: any address,
+    but no port except Redis' own and that of the collector's URL.
     """
     engines = {"podSelector": {"matchLabels": selector(names.pool, "engine")}}
-    redis = [{"ports": [_tcp(_REDIS_PORT)]}] if pool.spec.history.redis else []
+    ports = [_REDIS_PORT] if pool.spec.history.redis else []
+    if tracing := pool.spec.router.tracing:
+        collector = urlsplit(tracing.endpoint)
+        ports.append(collector.port or {"http": 80, "https": 443}[collector.scheme])
+    others = [{"ports": [_tcp(port)]} for port in ports]
     spec = {
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{"ports": [_tcp(ROUTER_PORT)]}],
-        "egress": [{"to": [engines], "ports": [_tcp(SIDECAR_PORT)]}, {"ports": _DNS}, *redis],
+        "egress": [{"to": [engines], "ports": [_tcp(SIDECAR_PORT)]}, {"ports": _DNS}, *others],
     }
     return _policy(names, names.router, "router", spec)
 

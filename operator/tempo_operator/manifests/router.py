@@ -23,6 +23,7 @@ from tempo_operator.manifests.options import Options
 from tempo_operator.manifests.pods import (
     CONFIG_DIR,
     RESTRICTED,
+    env_list,
     http_get,
     metadata,
     mount,
@@ -90,7 +91,7 @@ def _container(pool: Pool, options: Options) -> dict[str, Any]:
         "name": "router",
         "image": options.image,
         "command": _argv(pool.spec.router, options),
-        **redis_env(pool, "TEMPO_TENANTS"),
+        **_env(pool),
         "ports": [{"name": router_port(tls=tls), "containerPort": ROUTER_PORT, "protocol": "TCP"}],
         "readinessProbe": {**alive, "periodSeconds": 2},
         "livenessProbe": {**alive, "periodSeconds": 10, "failureThreshold": 6},
@@ -102,6 +103,18 @@ def _container(pool: Pool, options: Options) -> dict[str, Any]:
             *(mount(item["name"], _SECRET_DIRS[item["name"]], read_only=True) for item in _secrets(pool.spec.router)),
         ],
     }
+
+
+def _env(pool: Pool) -> dict[str, Any]:
+    env = redis_env(pool, "TEMPO_TENANTS").get("env", [])
+    if tracing := pool.spec.router.tracing:
+        otel = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": tracing.endpoint,
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": f"{tracing.sample_ratio:g}",
+        }
+        env = [*env, *env_list(otel)]
+    return {"env": env} if env else {}
 
 
 def _argv(router: RouterSpec, options: Options) -> list[str]:

@@ -17,6 +17,8 @@ POOL_NAME: Final = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?\Z"
 """Short enough for the names of the pool's pods and their revisions, and good for a Service."""
 CLASS_NAME: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"
 _DECAY: Final = r"^(hard|[0-9]{1,2}(\.[0-9]{1,4})?)\Z"
+_PORT: Final = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HTTP_URL: Final = rf"^https?://[A-Za-z0-9.-]+(:{_PORT})?(/[!-~]*)?\Z"
 _QUANTITY: Final = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?\Z"
 
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1000)]
@@ -176,6 +178,13 @@ class RouterService(Spec, frozen=True):
     annotations: Annotated[dict[str, Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=64)] = {}
 
 
+class TracingSpec(Spec, frozen=True):
+    """`TempoPool.spec.router.tracing`."""
+
+    endpoint: Annotated[str, msgspec.Meta(pattern=_HTTP_URL, max_length=512)]
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+
+
 class RouterSpec(Spec, frozen=True):
     """`TempoPool.spec.router`."""
 
@@ -184,6 +193,7 @@ class RouterSpec(Spec, frozen=True):
     auth: SecretSource | None = None
     tls: TLSSource | None = None
     access_log: bool = False
+    tracing: TracingSpec | None = None
     resources: Resources | None = None
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1, le=64 * 1024 * 1024)] = 16 * 1024 * 1024
     max_concurrent_requests: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 4096

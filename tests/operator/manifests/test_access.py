@@ -103,3 +103,15 @@ def test_routers_share_what_tenants_were_served_through_the_same_secret_and_may_
     *_, redis = part(objects, "NetworkPolicy", "demo-router")["spec"]["egress"]
     assert redis == {"ports": [{"port": 6379, "protocol": "TCP"}]}
     assert "env" not in routers(made())
+
+
+@pytest.mark.parametrize(("endpoint", "port"), [("http://c.ns:4318/x", 4318), ("https://c", 443), ("http://c", 80)])
+def test_routers_that_trace_are_told_where_and_may_go_there(endpoint, port):
+    objects = made(router={"tracing": {"endpoint": endpoint, "sampleRatio": 0.1}})
+    assert {variable["name"]: variable["value"] for variable in routers(objects)["env"]} == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.1",
+    }
+    *_, collector = part(objects, "NetworkPolicy", "demo-router")["spec"]["egress"]
+    assert collector == {"ports": [{"port": port, "protocol": "TCP"}]}
