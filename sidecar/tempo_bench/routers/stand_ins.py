@@ -62,9 +62,8 @@ class StandIn:
         command = [sys.executable, "-m", "tempo_bench.routers.faulty", str(self._port), MODEL]
         environment = clean_environment(self._folder)
         self._running = self._stack.enter_context(started(self.name, command, environment, self._folder))
-        self._stack.callback(
-            self._running.process.send_signal, signal.SIGCONT
-        )  # or it would not hear that it is to end
+        # Stopped, it would not hear that it is to end.
+        self._stack.callback(self._running.process.send_signal, signal.SIGCONT)
         await until_it_answers(self._running, self._port, MODEL, _START_S)
 
     async def strike(self, fault: str) -> None:
