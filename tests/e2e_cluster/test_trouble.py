@@ -91,13 +91,13 @@ async def test_a_refusal_that_will_not_pass_is_a_condition_and_not_asked_for_aga
     async def degraded():
         return await reason(cluster, namespace, "Degraded") == "ApplyRefused"
 
-    await until(degraded)
+    await until(degraded, 60)
 
     async def told():
         events = await cluster.client.list(EVENT, namespace)
         return any(said in event["message"] for event in events if event["reason"] == "ApplyRefused")
 
-    await until(told)
+    await until(told, 60)
     await asyncio.sleep(3.0)  # in which whoever is in a hot loop uses up all that was laid out
     assert len(proxy.faults) > 10
     proxy.faults.clear()
@@ -106,7 +106,7 @@ async def test_a_refusal_that_will_not_pass_is_a_condition_and_not_asked_for_aga
     async def recovered():
         return await reason(cluster, namespace, "Degraded") == "AsExpected"
 
-    await until(recovered)
+    await until(recovered, 60)
 
 
 async def test_the_api_may_be_away_for_longer_than_a_lease(cluster, chat, tmp_path):

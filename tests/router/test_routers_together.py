@@ -112,7 +112,11 @@ class Together:
 @pytest.fixture
 async def together(tmp_path):
     path = tmp_path / "pool.yaml"
-    path.write_text(yaml.safe_dump_all([chat_class(objectives=PATIENT, overload={"maxQueueTime": "60s"}), a_pool("ns", model=MODEL)]))
+    path.write_text(
+        yaml.safe_dump_all(
+            [chat_class(objectives=PATIENT, overload={"maxQueueTime": "60s"}), a_pool("ns", model=MODEL)]
+        )
+    )
     with tempfile.TemporaryDirectory(prefix="tempo-") as folder:  # the path of a socket must be short
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(redis_server(Path(folder)))

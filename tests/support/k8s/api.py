@@ -5,7 +5,9 @@ defaults those of the built-in kinds that Tempo applies. Tests that need those r
 """
 
 import asyncio
+import gc
 import json
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -136,6 +138,10 @@ async def serving(fake: FakeKubernetes, port: int = 0) -> AsyncIterator[int]:
             fake.drop_watches()
             await runner.cleanup()
             await asyncio.sleep(0.05)  # transports close on the loop's next rounds
+            with warnings.catch_warnings():
+                # A connection that was taken up as the server went is nobody's, and would fail whatever test runs later.
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
 
 
 def _event(change: Change, selector: str) -> dict | None:
