@@ -139,7 +139,7 @@ async def serving(fake: FakeKubernetes, port: int = 0) -> AsyncIterator[int]:
             await runner.cleanup()
             await asyncio.sleep(0.05)  # transports close on the loop's next rounds
             with warnings.catch_warnings():
-                # A connection that was taken up as the server went is nobody's, and would fail whatever test runs later.
+                # A connection that was taken up as the server went is nobody's, and would fail some later test.
                 warnings.simplefilter("ignore", ResourceWarning)
                 gc.collect()
 
