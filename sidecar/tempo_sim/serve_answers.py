@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from math import exp
 from random import Random
@@ -20,7 +21,7 @@ _BYTES_A_TOKEN: Final = 4
 _MEDIAN_TOKENS, _SPREAD = 150.0, 0.8
 
 
-class Answer:
+class Answer(ABC):
     """How long an answer is, and what all kinds of it have in common.
 
     Args:
@@ -62,21 +63,21 @@ class Answer:
         """All of it."""
         return "".join(_word(index) for index in range(self.tokens))
 
+    @abstractmethod
     def whole(self) -> dict[str, Any]:
         """Without streaming."""
-        raise NotImplementedError
 
     def begin(self) -> Iterator[bytes]:
         """Events before the first token."""
         return iter(())
 
+    @abstractmethod
     def token(self, index: int) -> bytes:
         """The event of one token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> Iterator[bytes]:
         """Events after the last one."""
-        raise NotImplementedError
 
 
 class Completion(Answer):
