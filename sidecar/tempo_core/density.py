@@ -21,6 +21,10 @@ _STREAM_POINTS: Final = (0.2113, 0.7887)
 _STEEPEST: Final = 6.0
 """Expected gain fades no faster, though `decay` be hard: what an estimate calls late may turn out in time."""
 
+_HOPE: Final = 0.5
+"""A target is given up once it is expected to be missed by more than this share of its time, not before: lengths are
+skewed, so that most turn out shorter than their mean, and what is given up too early can't be had back."""
+
 _TURN_S: Final = 0.5
 """What a request loses at the least by not being next: about the time until a place falls free."""
 
@@ -57,8 +61,10 @@ class Outlook:
     """Time to its end, expected."""
     slack_s: Floats
     """How long it can wait and still be on time, if it turns out as long as its length bound."""
+    expected: Mask
+    """Whether it will meet its target, if it turns out as long as expected."""
     attainable: Mask
-    """Whether it can still meet its target, if it turns out as long as expected."""
+    """Whether it still may: the expected are, and whoever is not expected to be too late by much."""
     decoding: Mask
     """Whether it runs and its next step is one token."""
     tbt_s: Floats
@@ -111,11 +117,14 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         return gain
 
     slack_s = facts["due"] - now_s - prefill_s - to_bound * token_s
-    attainable = now_s + run_s <= facts["latest"]
+    expected = now_s + run_s <= facts["latest"]
+    attainable = now_s + run_s <= facts["latest"] + _HOPE * (facts["latest"] - facts["scored_from"])
     next_due_s = np.full(len(entries), np.inf)
     slack_s[streams.index] = streams.slack_s
-    attainable[streams.index], next_due_s[streams.index] = streams.attainable, streams.next_due_s
+    expected[streams.index] = attainable[streams.index] = streams.attainable
+    next_due_s[streams.index] = streams.next_due_s
     gain, targeted = gain_after(np.zeros(len(entries))), facts["pattern"] != BEST_EFFORT
+    expected &= targeted
     attainable &= targeted
     at_hand = float((gain / facts["weight"]) @ targeted) / max(float(targeted.sum()), 1.0)
     promise = snapshot.settings.promise_value * facts["weight"] * at_hand
@@ -141,6 +150,7 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         work_s=work_s,
         run_s=run_s,
         slack_s=slack_s,
+        expected=expected,
         attainable=attainable,
         decoding=(running > 0.0) & (prefill == 0.0),
         tbt_s=facts["tbt"],

@@ -131,7 +131,7 @@ class Entry(NamedTuple):
     generated: int = 0
     """Output tokens so far."""
     computed: int = 0
-    """Tokens, of prompt and output, whose keys and values are in the cache."""
+    """Tokens, of prompt and output, whose keys and values are in the cache; of one that waits, those it would find."""
     running: bool = False
     """Whether it holds a place in the engine's batch."""
     first_token_s: float = nan

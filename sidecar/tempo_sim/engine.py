@@ -289,7 +289,12 @@ class Replica:
 
     def _entries(self) -> list[Entry]:
         entries = [live.entry() for live in self.running]
-        entries += [live.resting for live in self.waiting if live.resting]
+        for live in self.waiting:
+            if live.resting:
+                found = self.cache.cached_tokens(live.holding, live.length)
+                if found != live.resting.computed:
+                    live.resting = live.resting._replace(computed=found)
+                entries.append(live.resting)
         return entries
 
     def _preempt(self, plan: Plan) -> None:

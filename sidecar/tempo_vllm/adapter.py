@@ -19,6 +19,8 @@ from tempo_vllm.steps import Pacer, StepMeter
 _log = logging.getLogger(f"vllm.{__name__}")
 
 _WARN_EVERY_S: Final = 60.0
+_LOOKED_UP: Final = 16_384
+"""Prompt tokens that a pass looks up in the engine's cache, those of one request at the least: under a millisecond."""
 
 
 class Adapter:
@@ -34,6 +36,7 @@ class Adapter:
         breaker: where failures end up.
         meter: learns how long steps take.
         pacer: says when `plan` is due.
+        cached: how many tokens of a waiting request the engine would find in its cache.
 
     """
 
@@ -45,11 +48,12 @@ class Adapter:
         self.breaker = Breaker()
         self.meter = StepMeter()
         self.pacer = Pacer()
+        self.cached: Callable[[Any], int] = _none
         self._jobs: dict[str, Job] = {}
         self._requests: dict[str, EngineRequest] = {}  # vLLM announces an end once it has forgotten the request
         self._tenants = TenantCounters()
         self._first_token_s: dict[str, float] = {}
-        self._resting: dict[str, Entry] = {}  # entries of waiting requests, which no step changes
+        self._resting: dict[str, Entry] = {}  # entries of waiting requests, the longest not looked up first
         self._no_token_yet: set[str] = set()  # admitted, first token not seen
         self._steps = 0
         self._passes = 0
@@ -123,8 +127,9 @@ class Adapter:
 
         """
         began_s, now_s, pool = self.monotonic(), self.wall(), self.pools.pool
-        resting = self._resting.get
         entries = [self._run(request) for request in running]
+        self._look_up()
+        resting = self._resting.get
         entries += [resting(request.request_id) or self._rest(request, now_s) for request in waiting]
         served = self._tenants.served(entries) if pool.settings.fairness else {}
         snapshot = Snapshot(entries, places, step_tokens, self.meter.model, pool.settings, served=served)
@@ -172,11 +177,21 @@ class Adapter:
         entry = self._resting[id_] = Entry(
             self._jobs[id_],
             request.num_output_tokens,
-            request.num_computed_tokens,
+            max(request.num_computed_tokens, self.cached(request)),
             first_token_s=self._first_token_s.get(id_, nan),
             waiting_since_s=now_s,
         )
         return entry
+
+    def _look_up(self) -> None:
+        """Look again at what the cache has of those who wait, some at each pass: it fills and forgets meanwhile."""
+        tokens = 0
+        for id_ in tuple(self._resting):
+            entry, request = self._resting.pop(id_), self._requests[id_]
+            self._resting[id_] = entry._replace(computed=max(request.num_computed_tokens, self.cached(request)))
+            tokens += entry.job.prompt_tokens
+            if tokens >= _LOOKED_UP:
+                return
 
     def _note_malformed(self, names: list[str], now_s: float) -> None:
         self._malformed.update(names)
@@ -184,3 +199,7 @@ class Adapter:
             self._warned_s = now_s
             counts = ", ".join(f"{name} {count}" for name, count in self._malformed.most_common(8))
             _log.warning("Tempo ignored scheduling metadata that it can't use; so far: %s", counts)
+
+
+def _none(_request: Any) -> int:
+    return 0

@@ -31,6 +31,7 @@ CONFIG_ENV: Final = "TEMPO_CONFIG_FILE"
 SEAM: Final = (
     "_preempt_request",
     "finished_req_ids",
+    "kv_cache_manager",
     "max_num_running_reqs",
     "max_num_scheduled_tokens",
     "pause_state",
@@ -253,6 +254,9 @@ class TempoMixin(_ANY):  # type: ignore[misc]  # its base is vLLM's class, which
             and not getattr(config, "disable_chunked_mm_input", False)
             and not getattr(self, "need_mamba_block_aligned_split", False)
         )
+        # What `get_computed_blocks` asks as well, without its statistics.
+        find = self.kv_cache_manager.coordinator.find_longest_cache_hit
+        self.tempo.cached = lambda request: find(request.block_hashes, request.num_tokens - 1)[1]
         knows_drop = "drop_stale_output" in inspect.signature(self._preempt_request).parameters
         self._tempo_preempt_options = (
             {"drop_stale_output": getattr(self, "requires_kv_delivery", False)} if knows_drop else {}

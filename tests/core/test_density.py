@@ -59,3 +59,17 @@ def test_the_horizon_is_how_late_the_latest_would_start_and_never_beyond_the_wor
     assert horizon_s(1000.0) == pytest.approx(0.5)
     assert 0.5 < horizon_s(10.0 * alone.work_s) < 10.0 * alone.work_s
     assert alone.horizon_s <= alone.work_s
+
+
+def test_what_the_cache_has_of_a_waiting_request_costs_nothing() -> None:
+    def cost_s(found: int) -> float:
+        return float(outlook(Snapshot([Entry(tool("t", 8.0), computed=found)], 1, 512, STEP), 0.0).own_cost_s[0])
+
+    assert cost_s(0) - cost_s(48) == pytest.approx(48 * STEP.per_prefill_token_s)
+
+
+@pytest.mark.parametrize(("share", "stands"), [(0.9, (True, True)), (1.4, (False, True)), (1.6, (False, False))])
+def test_a_target_is_given_up_once_it_is_expected_to_be_missed_by_half(share: float, stands: tuple[bool, bool]) -> None:
+    takes_s = float(outlook(Snapshot([Entry(tool("t", 8.0))], 1, 512, STEP), 0.0).run_s[0])
+    view = outlook(Snapshot([Entry(tool("t", takes_s / share))], 1, 512, STEP), 0.0)
+    assert (bool(view.expected[0]), bool(view.attainable[0])) == stands

@@ -25,6 +25,9 @@ SLO = SLOClass("any", Pattern.BEST_EFFORT)
 by_name = ordered(lambda entry: entry.job.id)
 
 
+least_to_compute = ordered(lambda e: (e.job.prompt_tokens + e.generated - e.computed, e.job.id))
+
+
 def displacing(snapshot, _):
     """By name; whoever is better takes the place of whoever is worse."""
     order = sorted(snapshot.entries, key=lambda entry: entry.job.id)
@@ -93,7 +96,9 @@ def vllms(tmp_path_factory):
 
 @pytest.mark.parametrize("blocks", [2000, SCARCE], ids=["ample memory", "scarce memory"])
 @pytest.mark.parametrize(
-    "policy", [POLICIES["fcfs"], POLICIES["vtc"], by_name, displacing], ids=["fcfs", "vtc", "by name", "displacing"]
+    "policy",
+    [POLICIES["fcfs"], POLICIES["vtc"], by_name, displacing, least_to_compute],
+    ids=["fcfs", "vtc", "by name", "displacing", "least to compute"],
 )
 def test_every_answer_begins_and_ends_when_it_does_under_vllm(vllms, policy, blocks):
     for seed in range(2):

@@ -141,6 +141,21 @@ def test_a_shared_prefix_is_computed_once():
     assert two.stamps[0] - one.stamps[-1] < one.stamps[0]
 
 
+def test_the_policy_sees_what_the_cache_would_save_those_who_wait():
+    seen = []
+
+    def policy(snapshot, _):
+        seen.append({entry.job.id: entry.computed for entry in snapshot.entries})
+        return plan(snapshot, max_running=1)
+
+    engine = replica(TINY, policy, frame_steps=1)
+    for name, prefix in (("one", (1, 2, 3)), ("like it", (1, 2, 4)), ("another", (5, 6, 7))):
+        engine.submit(live(name, 13, 2, prefix), 0.0)
+    served(engine)
+    assert seen[0] == {"one": 0, "like it": 0, "another": 0}
+    assert seen[1] == {"one": 13, "like it": 8, "another": 0}
+
+
 def test_requests_of_one_step_share_a_prefix_too():
     engine = replica(TINY)
     for name in ("one", "two"):

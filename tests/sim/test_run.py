@@ -31,7 +31,9 @@ def spied(policy, profile):
         # What is shared is counted once for each that shares it, so only the largest is sure to be held.
         assert max((entry.computed for entry in running), default=0) <= profile.kv_tokens
         assert all(entry.computed <= entry.job.prompt_tokens + entry.generated for entry in running)
-        assert all(entry.computed == 0 for entry in snapshot.entries if not entry.running)
+        waiting = [entry for entry in snapshot.entries if not entry.running]
+        assert all(entry.computed < entry.job.prompt_tokens + entry.generated for entry in waiting)
+        assert all(entry.computed % profile.block_size == 0 for entry in waiting)
         return policy(snapshot, now_s)
 
     return spying

@@ -73,6 +73,30 @@ def test_a_request_that_ran_and_lost_its_place_between_two_passes_is_seen_as_it_
     assert (seen.generated, seen.first_token_s) == (4, 1000.0)
 
 
+def test_the_policy_sees_what_the_cache_would_save_a_waiting_request_at_each_pass(adapter):
+    request, found = FakeRequest(), [16]
+    adapter.cached = lambda of: found[0] if of is request else 0
+    adapter.arrived(request)
+    assert entry(adapter, waiting=[request]).computed == 16
+    adapter.at[0] += 5.0
+    found[0] = 48
+    again = entry(adapter, waiting=[request])
+    assert (again.computed, again.waiting_since_s) == (48, 1000.0)
+
+
+def test_a_pass_looks_up_some_of_the_waiting_requests_and_the_next_passes_the_others(adapter):
+    requests = [FakeRequest(request_id=str(i), num_prompt_tokens=9000) for i in range(6)]
+    for request in requests:
+        adapter.arrived(request)
+    looked_up = []
+    adapter.cached = lambda of: looked_up.append(of.request_id) or 0
+    for _ in range(3):
+        adapter.plan([], requests, 4, 512)
+    assert looked_up == list("012345")
+    adapter.plan([], requests[:1], 4, 512)
+    assert looked_up[6:] == ["0", "1"]
+
+
 def test_the_first_token_is_stamped_when_it_comes_and_never_again(adapter):
     request = FakeRequest()
     adapter.arrived(request)

@@ -37,7 +37,7 @@ def scorpio(snapshot: Snapshot, now_s: float) -> Plan:
         return make_plan(snapshot, ())
     view = outlook(snapshot, now_s)
     ids = [entry.job.id for entry in entries]
-    lost = {id_ for id_, ok, has in zip(ids, view.attainable, view.targeted, strict=True) if has and not ok}
+    lost = {id_ for id_, ok, has in zip(ids, view.expected, view.targeted, strict=True) if has and not ok}
     slack_s = dict(zip(ids, view.slack_s.tolist(), strict=True))
     pace_s = _paces_s(snapshot, now_s)
 

@@ -146,6 +146,6 @@ def _reasons(view: Outlook, aged: list[int], rank: Indices) -> list[Reason]:
     ahead_s = np.empty(len(rank))
     ahead_s[rank] = np.cumsum(view.own_cost_s[rank]) - view.own_cost_s[rank]
     deferred = ~view.running & (np.maximum(view.slack_s, 0.0) < ahead_s)
-    code = np.select([~view.targeted, ~view.attainable, deferred], [0, 1, 2], 3)
+    code = np.select([~view.targeted, ~view.expected, deferred], [0, 1, 2], 3)
     code[aged] = 4
     return [names[c] for c in code.tolist()]
