@@ -24,8 +24,9 @@ from tempo_sim.routers import DIRECT, ROUTERS
 from tempo_sim.rows import Row
 from tempo_sim.scenarios import NONE, SCENARIOS
 from tempo_sim.sources import Source, paper, trace
-from tempo_sim.sweep import Sweep, capacity, run, timelines
+from tempo_sim.sweep import Sweep, capacity, run
 from tempo_sim.tables import tables
+from tempo_sim.timeline import Timeline
 from tempo_sim.traces import Options, TraceError, read_trace
 
 PAPER: Final = "paper"
@@ -174,29 +175,34 @@ def _report(sweep: Sweep, options: Mapping[str, Any]) -> None:
         for file in write(sweep, capacity_per_s, options["workloads"]):
             console.print(file, soft_wrap=True)
         return
-    rows = _all(sweep, capacity_per_s, options["jobs"], console)
+    rows, runs = _all(sweep, capacity_per_s, options["jobs"], console)
     for table in tables(rows):
         console.print(table)
     out: Path = options["out"]
     out.mkdir(parents=True, exist_ok=True)
     for file in filter(None, (out / "summary.json", options["json_file"])):
         file.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
-    runs = timelines(sweep, capacity_per_s, pictured(rows, sweep), options["jobs"])
-    (out / "report.html").write_text(render(rows, sweep, capacity_per_s, runs), encoding="utf-8")
+    shown = [runs[name] for name in pictured(rows, sweep) if name in runs]
+    (out / "report.html").write_text(render(rows, sweep, capacity_per_s, shown), encoding="utf-8")
     console.print(f"Report: {out / 'report.html'}   figures: {out / 'summary.json'}", soft_wrap=True)
 
 
-def _all(sweep: Sweep, capacity_per_s: float, jobs: int | None, console: Console) -> list[Row]:
+def _all(
+    sweep: Sweep, capacity_per_s: float, jobs: int | None, console: Console
+) -> tuple[list[Row], dict[str, Timeline]]:
+    """All rows, in order, and the timelines by policy."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Row] = []
+    runs: dict[str, Timeline] = {}
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("simulating", total=len(sweep.cases))
-        for rows in run(sweep, capacity_per_s, jobs):
+        for rows, timeline in run(sweep, capacity_per_s, jobs):
             found += rows
+            if timeline:
+                runs[timeline.policy] = timeline
             progress.advance(task)
     contenders = dict.fromkeys(case.contender for case in sweep.cases)
     at = {name: place for place, name in enumerate((*sweep.scenarios, *contenders))}
     labels = ("scenario", "policy")
-    return sorted(
-        found, key=lambda row: (float(row["load"]), row["replicas"], *(at[row[name]] for name in labels), row["seed"])
-    )
+    found.sort(key=lambda row: (float(row["load"]), row["replicas"], *(at[row[name]] for name in labels), row["seed"]))
+    return found, runs

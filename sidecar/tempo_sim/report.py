@@ -21,7 +21,7 @@ _OURS: Final = (TEMPO, ORACLE, *ABLATIONS)
 
 
 def render(rows: Sequence[Row], sweep: Sweep, capacity_per_s: float, runs: Sequence[Timeline]) -> str:
-    """The report's HTML, of at least one row; `runs` are the `timelines` of those that are `pictured`."""
+    """The report's HTML, of at least one row; `runs` are the timelines of those that are `pictured`."""
     axis, other = ("replicas", "load") if len(sweep.replicas) > 1 else ("load", "replicas")
     labels = list(product(distinct(rows, other), distinct(rows, "scenario")))
     parts = [
@@ -46,7 +46,7 @@ def render(rows: Sequence[Row], sweep: Sweep, capacity_per_s: float, runs: Seque
 
 
 def pictured(rows: Sequence[Row], sweep: Sweep) -> list[str]:
-    """Whose runs are worth a look: arrival order, the best other baseline by gain, and Tempo's; see `timelines`."""
+    """Whose runs are worth a look: arrival order, the best other baseline by gain, and Tempo's."""
     case = {"load": f"{max(sweep.loads):g}", "replicas": sweep.replicas[0], "scenario": sweep.scenarios[0]}
     gains = {name: over_seeds(rows, "service_gain", policy=name, slo_class=ALL, **case) for name in sweep.policies}
     others = {name: gain.mean for name, gain in gains.items() if gain and name not in {*_ORDERS, *_OURS}}

@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import accumulate, chain, product
-from typing import Final
+from typing import Final, NamedTuple
 
 from tempo_core.policies import Policy
 from tempo_core.slo import SLOClass
@@ -89,6 +88,14 @@ class Case:
         return self.policy if self.router == DIRECT else f"{self.router}/{self.policy}"
 
 
+class Done(NamedTuple):
+    """What came of a case."""
+
+    rows: list[Row]
+    timeline: Timeline | None
+    """Only of runs at the highest load, with the first seed, replicas, router and scenario, and with a unit."""
+
+
 def capacity(sweep: Sweep) -> float:
     """Units a second that are load 1.0 for one replica."""
     if sweep.rate_per_s is not None:
@@ -99,8 +106,8 @@ def capacity(sweep: Sweep) -> float:
     return capacity_per_s(sample, sweep.classes, sweep.profile)
 
 
-def run(sweep: Sweep, capacity_per_s: float, jobs: int | None = None) -> Iterator[list[Row]]:
-    """The rows of each case, as they are done, in any order.
+def run(sweep: Sweep, capacity_per_s: float, jobs: int | None = None) -> Iterator[Done]:
+    """What came of each case, as they are done, in any order.
 
     Raises:
         ValueError: for a policy or a scenario that there is not, or units that can't be served.
@@ -120,22 +127,9 @@ def run(sweep: Sweep, capacity_per_s: float, jobs: int | None = None) -> Iterato
                 left.cancel()
 
 
-def timelines(sweep: Sweep, capacity_per_s: float, policies: Sequence[str], jobs: int | None = None) -> list[Timeline]:
-    """The runs of these policies over time: at the highest load, with the first seed, replicas and scenario."""
-    case = Case(max(sweep.loads), sweep.seeds[0], sweep.replicas[0], sweep.routers[0], "", sweep.scenarios[0])
-    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
-        cases = [replace(case, policy=policy) for policy in policies]
-        return [made for made in pool.map(partial(_timeline, sweep, capacity_per_s), cases) if made]
-
-
-def _timeline(sweep: Sweep, capacity_per_s: float, case: Case) -> Timeline | None:
-    watched = Watched(CONTENDERS[case.policy].policy)
-    units = _simulated(sweep, case, capacity_per_s, watched).units
-    return watched.timeline(case.policy, units) if units else None
-
-
-def _one(sweep: Sweep, case: Case, capacity_per_s: float) -> list[Row]:
-    result = _simulated(sweep, case, capacity_per_s, CONTENDERS[case.policy].policy)
+def _one(sweep: Sweep, case: Case, capacity_per_s: float) -> Done:
+    watched = Watched(CONTENDERS[case.policy].policy) if case in _shown(sweep) else None
+    result = _simulated(sweep, case, capacity_per_s, watched or CONTENDERS[case.policy].policy)
     hard = all(slo.gain.hard for slo in sweep.classes.values())
     labels: Row = {
         "trace": sweep.label,
@@ -145,7 +139,14 @@ def _one(sweep: Sweep, case: Case, capacity_per_s: float) -> list[Row]:
         "router": case.router,
         "rate_per_s": _rate_per_s(sweep, case, capacity_per_s),
     }
-    return [{**row, **labels} for row in rows(result, load=f"{case.load:g}", policy=case.contender, seed=case.seed)]
+    made = rows(result, load=f"{case.load:g}", policy=case.contender, seed=case.seed)
+    timeline = watched.timeline(case.policy, result.units) if watched and result.units else None
+    return Done([{**row, **labels} for row in made], timeline)
+
+
+def _shown(sweep: Sweep) -> list[Case]:
+    first = Case(max(sweep.loads), sweep.seeds[0], sweep.replicas[0], sweep.routers[0], "", sweep.scenarios[0])
+    return [replace(first, policy=policy) for policy in sweep.policies]
 
 
 def _simulated(sweep: Sweep, case: Case, capacity_per_s: float, policy: Policy) -> SimResult:

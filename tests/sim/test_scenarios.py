@@ -111,7 +111,7 @@ def test_with_wrong_graphs_programs_only_ever_find_those_of_another_kind():
 def rows():
     policies = ("fcfs", "tempo", "tempo-no-graphs", ORACLE)
     sweep = Sweep(paper(), "paper", paper_classes(), CPU_SMOLLM2_135M, policies, (1.0,), 12.0, (1,))
-    return [row for made in run(replace(sweep, scenarios=tuple(SCENARIOS)), 0.3, jobs=2) for row in made]
+    return [row for done in run(replace(sweep, scenarios=tuple(SCENARIOS)), 0.3, jobs=2) for row in done.rows]
 
 
 def test_rows_name_their_scenario_and_are_of_the_workloads_own_units(rows):

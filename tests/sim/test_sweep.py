@@ -53,7 +53,7 @@ def sweep() -> Sweep:
 
 
 def test_every_policy_gets_the_same_units_in_every_case(sweep):
-    found = [row for rows in run(sweep, 4.0, jobs=2) for row in rows if row["slo_class"] == "all"]
+    found = [row for done in run(sweep, 4.0, jobs=2) for row in done.rows if row["slo_class"] == "all"]
     cases = {(row["load"], row["seed"], row["policy"]) for row in found}
     assert len(cases) == len(found) == 2 * 2 * 4
     for load in ("0.5", "1.5"):
@@ -66,7 +66,7 @@ def test_every_policy_gets_the_same_units_in_every_case(sweep):
 
 def test_the_same_sweep_gives_the_same_rows_however_many_processes_run_it(sweep):
     def sorted_rows(jobs: int) -> list[str]:
-        return sorted(str(row) for rows in run(sweep, 4.0, jobs) for row in rows)
+        return sorted(str(row) for done in run(sweep, 4.0, jobs) for row in done.rows)
 
     assert sorted_rows(1) == sorted_rows(2)
 
@@ -80,7 +80,7 @@ def test_a_policy_that_there_is_not_is_named(sweep):
 def test_measured_capacity_grows_with_the_replicas_and_a_given_rate_does_not(sweep):
     def rates(**options: object) -> set[float]:
         tried = Sweep(chats, "c", paper_classes(), CPU_SMOLLM2_135M, ("fcfs",), (1.0,), 2.0, (1,), (1, 2), **options)
-        return {row["rate_per_s"] for rows in run(tried, 4.0, jobs=1) for row in rows}
+        return {row["rate_per_s"] for done in run(tried, 4.0, jobs=1) for row in done.rows}
 
     assert rates() == {4.0, 8.0}
     assert rates(rate_per_s=4.0) == {4.0}
@@ -94,7 +94,7 @@ def test_under_the_papers_overload_tempo_keeps_more_promises_and_earns_more_than
     """A short look at what `make bench-paper` measures in full."""
     engine = replace(LLAMA_8B_H100, max_places=32)
     sweep = Sweep(paper(), "paper", paper_classes(), engine, ("sarathi", "tempo"), (1.5,), 180.0, (1,))
-    made = [row for rows in run(sweep, capacity(sweep), jobs=2) for row in rows if row["slo_class"] == "all"]
+    made = [row for done in run(sweep, capacity(sweep), jobs=2) for row in done.rows if row["slo_class"] == "all"]
     found = {row["policy"]: row for row in made}
     assert found["tempo"]["service_gain"] > found["sarathi"]["service_gain"]
     assert found["tempo"]["goodput_gain"] > 1.5 * found["sarathi"]["goodput_gain"]

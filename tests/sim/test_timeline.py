@@ -12,7 +12,8 @@ from tempo_sim.profiles import CPU_SMOLLM2_135M
 from tempo_sim.report import pictured
 from tempo_sim.rows import ALL
 from tempo_sim.sources import paper
-from tempo_sim.sweep import Sweep, timelines
+from tempo_sim.sweep import Sweep
+from tempo_sim.sweep import run as run_sweep
 from tempo_sim.timeline import BINS, Watched
 
 
@@ -47,15 +48,19 @@ def test_an_idle_engine_has_no_requests():
 SWEEP = Sweep(paper(), "paper", paper_classes(), CPU_SMOLLM2_135M, seconds=20.0, loads=(0.5, 1.5), rate_per_s=0.3)
 
 
+def timelines(sweep):
+    return {shown.policy: shown for _, shown in run_sweep(sweep, 0.3, jobs=1) if shown}
+
+
 def test_of_a_sweep_the_highest_load_is_shown():
-    of_both = timelines(replace(SWEEP, loads=(0.5, 3.0)), 0.3, ["fcfs", "tempo"], jobs=1)
-    assert [run.policy for run in of_both] == ["fcfs", "tempo"]
-    calm = timelines(replace(SWEEP, loads=(0.5,)), 0.3, ["fcfs"], jobs=1)
-    assert max(calm[0].waiting) < max(of_both[0].waiting)
+    of_both = timelines(replace(SWEEP, loads=(0.5, 3.0), seeds=(1, 2), policies=("fcfs", "tempo")))
+    assert of_both.keys() == {"fcfs", "tempo"}
+    calm = timelines(replace(SWEEP, loads=(0.5,), seeds=(1,), policies=("fcfs",)))
+    assert max(calm["fcfs"].waiting) < max(of_both["fcfs"].waiting)
 
 
 def test_a_run_without_units_is_not_shown():
-    assert timelines(replace(SWEEP, seconds=0.01), 0.3, ["fcfs"], jobs=1) == []
+    assert timelines(replace(SWEEP, seconds=0.01, policies=("fcfs",))) == {}
 
 
 def test_arrival_order_and_the_best_other_baseline_stand_beside_tempo():
