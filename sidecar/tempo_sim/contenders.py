@@ -40,6 +40,12 @@ def _without_preemption(snapshot: Snapshot, now_s: float) -> Plan:
     return replace(_TEMPO(snapshot, now_s), preempt=())
 
 
+def _without_cache(snapshot: Snapshot, now_s: float) -> Plan:
+    """What the cache would save those who wait is not known."""
+    entries = [entry if entry.running else entry._replace(computed=0) for entry in snapshot.entries]
+    return _TEMPO(replace(snapshot, entries=entries), now_s)
+
+
 _TEMPO: Final = POLICIES[TEMPO]
 
 ABLATIONS: Final[Mapping[str, Contender]] = MappingProxyType(
@@ -49,6 +55,7 @@ ABLATIONS: Final[Mapping[str, Contender]] = MappingProxyType(
         "tempo-no-graphs": Contender(_TEMPO, knows_programs=False),
         "tempo-no-budgets": Contender(_without_budgets),
         "tempo-no-preemption": Contender(_without_preemption),
+        "tempo-no-cache": Contender(_without_cache),
     }
 )
 """Tempo without one of its parts."""

@@ -9,7 +9,7 @@ from tempo_core.lengths import GRID
 from tempo_core.policies import POLICIES
 from tempo_core.programs import Call
 from tempo_core.slo import GainRule, Objectives, Pattern, SLOClass
-from tempo_core.snapshot import COLUMNS, Plan
+from tempo_core.snapshot import COLUMNS, Entry, Job, Plan, Snapshot
 from tempo_sim.contenders import ABLATIONS, CONTENDERS, GROUPS, ORACLE
 from tempo_sim.lengths import PointLengths, UnknownLengths, WindowLengths
 from tempo_sim.profiles import PROFILES
@@ -55,6 +55,14 @@ def test_without_preemption_and_budgets_the_rest_of_the_plan_stands():
         assert kept == replace(whole, preempt=())
         assert wide == replace(whole, token_budget=snapshot.max_step_tokens, max_running=snapshot.max_running)
     assert any(whole.preempt for whole, *_ in plans)
+
+
+def test_without_the_cache_a_session_s_next_turn_costs_as_much_as_a_first_one():
+    slo = SLOClass("tool", Pattern.DEADLINE, Objectives(ttlt_s=1.0))
+    facts = {"arrival_s": 0.0, "prompt_tokens": 900, "max_tokens": 8, "deadline_s": 1.0}
+    snapshot = Snapshot([Entry(Job("first", slo, **facts)), Entry(Job("next", slo, **facts), computed=896)], 1, 512)
+    orders = [CONTENDERS[name].policy(snapshot, 0.9).order for name in ("tempo", "tempo-no-cache")]
+    assert orders == [["next", "first"], ["first", "next"]]
 
 
 def test_the_oracle_knows_what_is_to_come_of_a_program():
