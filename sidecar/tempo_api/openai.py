@@ -48,7 +48,6 @@ class Ending(Enum):
     NO_REPLICA = ("no_replica", 503, "server_error", "service_unavailable", "rejected-no-endpoints")
     SHUTTING_DOWN = ("shutting_down", 503, "server_error", "service_unavailable", "rejected-shutting-down")
     DEADLINE_PASSED = ("deadline_passed", 504, "server_error", "deadline_passed", "rejected-ttl-expired")
-    EVICTED = ("evicted", 503, "server_error", "evicted", "evicted")
     CLIENT_CLOSED = ("client_closed", 499, "server_error", "client_closed", "rejected-context-cancelled")
     UPSTREAM_REFUSED = ("upstream_refused", 502, "server_error", "upstream_refused")
     """The engine answered with an error of its own, which was passed on as it was."""

@@ -15,7 +15,6 @@ def test_every_ending_has_a_name_of_its_own_and_llm_ds_word_where_it_drops():
         "rejected-ttl-expired",
         "rejected-context-cancelled",
         "rejected-shutting-down",
-        "evicted",
         "evicted-queue-pressure",
     }
 
