@@ -79,6 +79,12 @@ def test_the_scheduler_has_the_method_that_is_extended(virtual, kind, name):
     assert callable(getattr(virtual.SCHEDULERS[kind], name, None)), f"{kind}: {name}() moved"
 
 
+def test_the_cache_says_what_it_has_of_a_request(scheduler, virtual):
+    find = scheduler.kv_cache_manager.coordinator.find_longest_cache_hit
+    _, found, *_ = find(virtual.make_request("r").block_hashes, 31)
+    assert found == 0, "KVCacheCoordinator.find_longest_cache_hit() moved"
+
+
 @pytest.mark.parametrize("name", READ_OF_A_REQUEST)
 def test_a_request_has(virtual, name):
     assert hasattr(virtual.make_request("r"), name), f"Request.{name} moved"
