@@ -179,18 +179,22 @@ class Adapter:
         entry = self._resting[id_] = Entry(
             self._jobs[id_],
             request.num_output_tokens,
-            max(request.num_computed_tokens, self.cached(request)),
+            self._found(request),
             first_token_s=self._first_token_s.get(id_, nan),
             waiting_since_s=now_s,
         )
         return entry
+
+    def _found(self, request: EngineRequest) -> int:
+        """Tokens of a waiting request that need no computing."""
+        return max(request.num_computed_tokens, self.cached(request))
 
     def _look_up(self) -> None:
         """Look again at what the cache has of those who wait, some at each pass: it fills and forgets meanwhile."""
         tokens = 0
         for id_ in tuple(self._resting):
             request = self._requests[id_]
-            found = max(request.num_computed_tokens, self.cached(request))
+            found = self._found(request)
             self._resting[id_] = self._resting.pop(id_)._replace(computed=found)
             tokens += found + _LOOK
             if tokens >= _FOUND:
