@@ -125,7 +125,8 @@ async def as_account(cluster, namespace, helm, tmp_path):
         yield replace(cluster, kubeconfig=restricted)
         return
     lists = [await cluster.client.list(kind, None) for kind in ROLES]
-    theirs = [d for found in lists for d in found if "aggregate" not in str(d["metadata"]["labels"])]
+    named = [{"kind": kind.name, **d} for kind, found in zip(ROLES, lists, strict=True) for d in found]
+    theirs = [d for d in named if "aggregate" not in str(d["metadata"]["labels"])]
     account = {"kind": "ServiceAccount", "name": "tempo-operator", "namespace": namespace}
     rights = bound(theirs, account)
     async with proxying(cluster.info, restricted) as proxy:

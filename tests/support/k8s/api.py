@@ -86,6 +86,8 @@ class FakeKubernetes(KubernetesScaffold):
 
     def _list(self, ref, selector):
         items = [d for r, d in self.state.objects.items() if _within(r, ref) and _selected(d, selector)]
+        if "." not in ref.group or ref.group.endswith(".k8s.io"):  # only custom resources say what they are in a list
+            items = [{key: value for key, value in d.items() if key not in ("apiVersion", "kind")} for d in items]
         kind = self.resources[resource(ref.group, ref.version, ref.plural)].kind
         version = {"resourceVersion": str(self.state.version)}
         return {
@@ -136,6 +138,7 @@ async def serving(fake: FakeKubernetes, port: int = 0) -> AsyncIterator[int]:
         finally:
             await site.stop()  # first, or whoever is cut off comes back at once
             fake.drop_watches()
+            await asyncio.sleep(0.05)  # what was taken up becomes a connection, which cleanup ends, on the next rounds
             await runner.cleanup()
             await asyncio.sleep(0.05)  # transports close on the loop's next rounds
             with warnings.catch_warnings():
