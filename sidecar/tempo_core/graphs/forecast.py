@@ -10,7 +10,7 @@ tools before it is as it was measured. How long stages took is not kept: that de
 the sub-deadlines themselves, so that shares learned from it would follow their own shadow.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Final
 
@@ -21,6 +21,9 @@ from tempo_core.programs import Call
 from tempo_core.slo import SLOClass
 
 _LEAST_SHARE: Final = 1e-9
+_IN_HAND: Final = 0.5
+"""What a program that runs tools keeps in hand, of the time granted to it so far. How long the next tool takes nobody
+knows, and no engine can make it up: served just in time, such a program is late at the first tool that takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,12 @@ def forecast(matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: 
         output_tokens_left=float(weight @ matches.output_after),
         similarity=matches.similarity,
     )
+
+
+def ahead_of_tools(forecast: Forecast, call: Call, not_before_s: float) -> Forecast:
+    """The forecast for a program that runs tools: the same, with a sub-deadline that keeps time in hand for them."""
+    early_s = call.program_arrival_s + (1.0 - _IN_HAND) * (forecast.due_s - call.program_arrival_s)
+    return replace(forecast, due_s=min(max(early_s, not_before_s), forecast.due_s))
 
 
 def _latest_s(matches: Matches, call: Call, slo: SLOClass, pace_s: float) -> float:

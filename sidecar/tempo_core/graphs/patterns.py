@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tempo_core.gain import Outcome
-from tempo_core.graphs.forecast import Forecast, forecast, unmatched
+from tempo_core.graphs.forecast import Forecast, ahead_of_tools, forecast, unmatched
 from tempo_core.graphs.library import PROMPT_SHARE, GraphLibrary, Record
 from tempo_core.graphs.running import RunningProgram, RunningStage
 from tempo_core.programs import Call
@@ -128,9 +128,9 @@ class PatternGraphs:
     def _forecast(self, program: RunningProgram, call: Call, now_s: float) -> Forecast:
         library = self._libraries.get(program.slo.name)
         matches = library.match(program.prefix(call.stage), call.stage) if library else None
-        if matches is None:
-            return unmatched(call)
-        return forecast(matches, call, program.slo, self.pace_s, now_s, program.due_s(call.stage))
+        due_s = program.due_s(call.stage)
+        found = forecast(matches, call, program.slo, self.pace_s, now_s, due_s) if matches else unmatched(call)
+        return ahead_of_tools(found, call, due_s) if program.runs_tools else found
 
     def _library(self, slo_class: str) -> GraphLibrary:
         if slo_class not in self._libraries:

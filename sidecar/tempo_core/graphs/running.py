@@ -12,6 +12,8 @@ from tempo_core.graphs.library import Floats
 from tempo_core.slo import SLOClass
 
 _UNKNOWN: Final = (nan, nan, nan, nan)
+_A_TOOL_S: Final = 0.5
+"""A client that was away for so long between two stages ran a tool; networks and glue code take less."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,11 @@ class RunningProgram:
     def tool_s(self, now_s: float) -> float:
         """Time since the last answer; none while a call is in flight."""
         return 0.0 if self.live or isnan(self.ended_s) else max(now_s - self.ended_s, 0.0)
+
+    @property
+    def runs_tools(self) -> bool:
+        """Whether it did so far."""
+        return any(stage.tool_s > _A_TOOL_S for stage in self.stages.values())
 
     def prefix(self, stage: int) -> Floats:
         """The stages up to and including this one, for `GraphLibrary.match`."""
