@@ -35,7 +35,7 @@ async def test_completions_grow_a_forest_whose_grids_reach_the_engine():
 
         for _ in range(128):
             await chat()
-        await eventually(lambda: lengths._forest is not None, timeout_s=30)
+        await eventually(lambda: lengths._forest is not None, timeout_s=60)
         await chat()
         facts, _ = decode_facts(engine.bodies[-1]["vllm_xargs"])
         text = await metrics()
