@@ -75,10 +75,10 @@ def forecast(matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: 
     )
 
 
-def ahead_of_tools(forecast: Forecast, call: Call, not_before_s: float) -> Forecast:
+def ahead_of_tools(found: Forecast, call: Call, not_before_s: float) -> Forecast:
     """The forecast for a program that runs tools: the same, with a sub-deadline that keeps time in hand for them."""
-    early_s = call.program_arrival_s + (1.0 - _IN_HAND) * (forecast.due_s - call.program_arrival_s)
-    return replace(forecast, due_s=min(max(early_s, not_before_s), forecast.due_s))
+    early_s = call.program_arrival_s + (1.0 - _IN_HAND) * (found.due_s - call.program_arrival_s)
+    return replace(found, due_s=min(max(early_s, not_before_s), found.due_s))
 
 
 def _latest_s(matches: Matches, call: Call, slo: SLOClass, pace_s: float) -> float:
