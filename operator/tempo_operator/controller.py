@@ -258,9 +258,7 @@ class Controller:
         written_s = self._written_s.get(key, 0.0)
         if not worth_writing(new, old, time.monotonic() - written_s):
             return
-        metadata = {name: pool["metadata"][name] for name in ("namespace", "name", "uid")}
-        document = {"apiVersion": pool["apiVersion"], "kind": pool["kind"], "metadata": metadata, "status": new}
-        self._store.put(POOL, await self._kube.apply(POOL, document, "status"))
+        await self._apply_status(POOL, pool, new)
         self._written_s[key] = time.monotonic()
         for note in transitions(old.get("conditions") or (), new["conditions"]):
             await self._say(key, pool, note)
@@ -297,9 +295,15 @@ class Controller:
         conditions = written([accepted], old.get("conditions") or (), generation, _now())
         new = {"observedGeneration": generation, "conditions": conditions}
         if new != old:
-            metadata = {"name": name, "uid": document["metadata"]["uid"]}
-            wanted = {"apiVersion": SLO_CLASS.api_version, "kind": SLO_CLASS.name, "metadata": metadata, "status": new}
-            self._store.put(SLO_CLASS, await self._kube.apply(SLO_CLASS, wanted, "status"))
+            await self._apply_status(SLO_CLASS, document, new)
+
+    async def _apply_status(self, kind: Kind, seen: Document, status: Document) -> None:
+        metadata = {name: seen["metadata"][name] for name in ("namespace", "name", "uid") if name in seen["metadata"]}
+        document = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "status": status}
+        answer = await self._kube.apply(kind, document, "status")
+        self._store.put(kind, answer)
+        if answer["metadata"].get("generation") != seen["metadata"].get("generation"):
+            self._touch(kind, answer)  # somebody changed it meanwhile, and the event of that will be no news
 
     async def _say(self, key: PoolKey, pool: Document, note: Note) -> None:
         """Post an event; one that can't be posted is only logged, for the status says the same."""

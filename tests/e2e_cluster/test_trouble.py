@@ -1,6 +1,7 @@
 """What goes wrong around an operator, and how it comes back by itself."""
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 
@@ -37,7 +38,8 @@ async def between(cluster, chat, tmp_path_factory):
     folder, namespace = tmp_path_factory.mktemp("between"), await cluster.namespace()
     async with proxying(cluster.info, folder / "kubeconfig") as proxy:
         behind = replace(cluster, kubeconfig=folder / "kubeconfig")
-        async with an_operator(behind, namespace, folder, "--resync-seconds", "2") as operator:
+        rarely = ("--look-seconds", "3600")  # so that no figures have it look at the pool anew
+        async with an_operator(behind, namespace, folder, "--resync-seconds", "2", *rarely) as operator:
             await cluster.client.create(POOL, a_pool(namespace, classes=[{"name": chat}]))
             await until(lambda: settled(cluster, namespace))
             yield proxy, namespace, operator
@@ -63,6 +65,24 @@ async def test_what_vanished_while_nobody_watched_is_noticed(cluster, between):
     with proxy.blind():
         await cluster.client.delete(STATEFUL_SET, namespace, "pool-engine")
         await until(lambda: another_generation(cluster, namespace, uid), 30)
+
+
+async def test_a_pool_changed_while_its_status_is_written_is_looked_at_again(cluster, between):
+    proxy, namespace, _ = between
+    path, wanted = POOL.path(namespace, "pool", "status"), (await engines(cluster, namespace))["spec"]["replicas"] + 1
+
+    async def change(_, asked):
+        if asked.endswith(path):
+            proxy.before = None
+            await cluster.client.patch(POOL, namespace, "pool", {"spec": {"engine": {"args": ["--seed=7"]}}})
+
+    async def restarted():
+        return "--seed=7" in json.dumps(await engines(cluster, namespace))
+
+    with proxy.blind():  # so that the answer tells of the change, before any event could
+        proxy.before = change
+        await cluster.client.patch(POOL, namespace, "pool", {"spec": {"replicas": wanted}})
+        await until(restarted, 30)
 
 
 @pytest.mark.parametrize(("status", "headers"), [(429, {"Retry-After": "1"}), (409, {}), (500, {}), (503, {})])

@@ -1,7 +1,7 @@
 """Stands between an operator and an API server, whichever it is: notes what passes, and makes trouble on demand."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,8 @@ class Proxy:
         """Answers in place of the next ones: what they are for, status, headers, message."""
         self.guard: Callable[[str, str, bool], bool] = lambda _method, _path, _watch: True
         """Whether a request may pass; others are forbidden."""
+        self.before: Callable[[str, str], Awaitable[None]] | None = None
+        """What happens, given method and path, before a request is passed on."""
         self._info, self._upstream = info, upstream
         self._watches: dict[aiohttp.ClientResponse, str] = {}
         self._gone: set[str] = set()
@@ -72,7 +74,10 @@ class Proxy:
             if matching in f"{request.method} {request.path}":
                 del self.faults[index]
                 return web.json_response(_status(status, message), status=status, headers=headers)
-        async with self._pass_on(request, await request.read()) as answer:
+        body = await request.read()
+        if self.before is not None:
+            await self.before(request.method, request.path)
+        async with self._pass_on(request, body) as answer:
             return web.Response(status=answer.status, headers=_headers(answer.headers), body=await answer.read())
 
     async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
