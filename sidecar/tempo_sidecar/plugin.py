@@ -1,6 +1,8 @@
 """What the scheduler plug-in inside the engine says of itself, by way of a small status file."""
 
+import logging
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -11,6 +13,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from tempo_api.reload import file_stamp
 from tempo_core.steptime import StepTime
 
+log = logging.getLogger(__name__)
+
+STALLED_S: Final = 60.0
+"""A step takes milliseconds to seconds; the first of a new shape may compile kernels for much longer."""
+_UNSEEN_S: Final = 10.0
 _STALE_S: Final = 10.0
 _LARGEST: Final = 1 << 16
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -63,6 +70,28 @@ class StatusFile:
         if stamp != self._seen:
             self._seen, self._status = stamp, _load(self._path)
         return self._status if now_s - self._status.written_s <= _STALE_S else UNKNOWN
+
+
+class StallWatch:
+    """Notices an engine that runs requests and makes no step: a hung device, of which vLLM's health says nothing.
+
+    Only where the plug-in is active does the number of steps mean anything.
+    """
+
+    def __init__(self) -> None:
+        self._steps = -1
+        self._since_s = self._seen_s = -inf
+        self._stalled = False
+
+    def stalled(self, status: PluginStatus, now_s: float) -> bool:
+        """Whether that has lasted for `STALLED_S`; to be asked every few seconds at least, or it begins anew."""
+        working = status.state == "active" and status.running
+        if not working or status.steps != self._steps or now_s - self._seen_s > _UNSEEN_S:
+            self._steps, self._since_s = status.steps, now_s
+        before, self._seen_s, self._stalled = self._stalled, now_s, now_s - self._since_s >= STALLED_S
+        if self._stalled and not before:
+            log.warning("The engine runs %d requests and has made no step for %g s.", status.running, STALLED_S)
+        return self._stalled
 
 
 def _load(path: Path) -> PluginStatus:

@@ -26,7 +26,7 @@ from tempo_sidecar.health import EngineHealth
 from tempo_sidecar.history import HistoryKeeper, history_metrics
 from tempo_sidecar.lengths import LengthModel
 from tempo_sidecar.metrics import Metrics
-from tempo_sidecar.plugin import StatusFile, status_metrics
+from tempo_sidecar.plugin import StallWatch, StatusFile, status_metrics
 from tempo_sidecar.rate import BusyRate
 from tempo_sidecar.state import StateStream
 from tempo_sidecar.tracker import Tracker
@@ -70,6 +70,7 @@ class Sidecar:
         self._lengths = lengths
         self._history = history or HistoryKeeper(PatternGraphs())
         self._plugin = StatusFile(plugin_status)
+        self._stall = StallWatch()
         self._drain_note = drain_note
         self._max_in_flight = max_in_flight
         self._clock = clock
@@ -189,11 +190,14 @@ class Sidecar:
 
     async def _ready(self) -> dict[str, Any]:
         now_s = self._clock()
+        status = self._plugin.read(now_s)
+        stalled = self._stall.stalled(status, now_s)
         return {
-            "ready": await self._health.healthy(),
+            "ready": await self._health.healthy() and not stalled,
+            "stalled": stalled,
             "running": self._rate.live,
             "in_flight": self._app[LIFECYCLE].in_flight,
-            "scheduler": self._plugin.read(now_s).state,
+            "scheduler": status.state,
             "tokens_per_s": round(self._rate.tokens_per_s(now_s), 1),
         }
 
@@ -202,7 +206,7 @@ class Sidecar:
         now_s, lifecycle = self._clock(), self._app[LIFECYCLE]
         status = self._plugin.read(now_s)
         return EngineState(
-            ready=self._health.latest and not lifecycle.draining,
+            ready=self._health.latest and not lifecycle.draining and not self._stall.stalled(status, now_s),
             draining=lifecycle.draining,
             in_flight=lifecycle.in_flight,
             running=self._rate.live if status.state == "unknown" else status.running,

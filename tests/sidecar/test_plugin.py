@@ -1,10 +1,11 @@
 import json
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from tempo_sidecar.plugin import UNKNOWN, StatusFile, status_metrics
+from tempo_sidecar.plugin import STALLED_S, UNKNOWN, PluginStatus, StallWatch, StatusFile, status_metrics
 
 STATUS = {
     "state": "active",
@@ -72,3 +73,37 @@ def test_the_status_is_exported(tmp_path):
 def test_an_engine_in_its_own_order_shows_in_one_gauge(tmp_path, state, value):
     status = StatusFile(write(tmp_path / "status.json", STATUS | {"state": state})).read(100.0)
     assert f"tempo_engine_scheduler_active {value}" in exposition(status)
+
+
+def stalled_after(*seen):
+    """Whether the last of these statuses, each with the time since the one before, is that of an engine that hangs."""
+    watch, now_s, stalled = StallWatch(), 0.0, False
+    for after_s, status in seen:
+        now_s += after_s
+        stalled = watch.stalled(status, now_s)
+    return stalled
+
+
+WORKS = PluginStatus(state="active", running=2, steps=9)
+A_MINUTE = round(STALLED_S / 2)
+
+
+def test_an_engine_that_runs_requests_and_makes_no_step_for_a_minute_hangs():
+    assert stalled_after((0, WORKS), *((2, WORKS),) * A_MINUTE)
+    assert not stalled_after((0, WORKS), *((2, WORKS),) * (A_MINUTE - 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 10}, {"running": 0}, {"state": "fallback"}, {"state": "unknown"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_one_that_makes_steps_or_has_nothing_to_do_or_does_not_say_does_not_hang(change):
+    other = msgspec.structs.replace(WORKS, **change)
+    assert not stalled_after((0, WORKS), *((2, WORKS),) * A_MINUTE, (2, other))
+    assert not stalled_after((0, other), *((2, WORKS), (2, other)) * A_MINUTE)
+
+
+def test_time_in_which_nobody_looked_does_not_count():
+    assert not stalled_after((0, msgspec.structs.replace(WORKS, running=0)), (10 * STALLED_S, WORKS))
+    assert not stalled_after((0, WORKS), (10 * STALLED_S, WORKS))

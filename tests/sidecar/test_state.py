@@ -125,6 +125,20 @@ async def test_what_the_scheduler_in_the_engine_says_is_told_at_once(tmp_path):
         await sidecar.until(lambda state: state.places == 0)
 
 
+async def test_an_engine_that_hangs_is_not_ready_although_it_says_that_it_is_well(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempo_sidecar.plugin.STALLED_S", 0.2)
+    path = tmp_path / "status.json"
+    async with listening(plugin_status=path) as sidecar:
+        await sidecar.until(lambda state: state.ready)
+        status = {"state": "active", "running": 1, "steps": 5, "written_s": time.time()}
+        path.write_text(json.dumps(status))
+        await sidecar.until(lambda state: not state.ready)
+        async with sidecar.client.get(f"{sidecar.url}/readyz") as answer:
+            assert (answer.status, (await answer.json())["stalled"]) == (503, True)
+        path.write_text(json.dumps(status | {"steps": 6}))
+        await sidecar.until(lambda state: state.ready)
+
+
 async def test_a_sidecar_that_shuts_down_ends_its_streams():
     async with listening() as sidecar:
         await sidecar.line()
