@@ -6,7 +6,8 @@ flight are still expected to need; what a request has left is dropped when it en
 A replica takes requests while it says that it is ready and can be reached. Three other things are told apart:
 
     stale      has said nothing for a while: not chosen while another is fresh, but not taken for full
-    lost       streams and probes come to nothing: not ready until it is heard again
+    lost       streams and probes come to nothing: not ready until it is heard again, and after some seconds what it
+               has not finished is given up
     ejected    requests fare worse there than elsewhere, or not at all: left alone, then probed, then tried with one
                request at a time; never more than half of the replicas, and not while fewer than half would remain
 """
@@ -223,15 +224,15 @@ class Fleet:
 
     def missed(self, name: str) -> None:
         """A stream broke or fell silent, or a probe came to nothing; enough of them in a row, and it is lost."""
-        member = self._members[name]
+        member, limits = self._members[name], self.limits
         member.miss()
-        if member.losses != self.limits.losses:
-            return
-        member.says_ready = False
-        member.forget_state()
-        self._prefixes.forget(name)
-        self.on_lost(member.url)
-        self.on_change()
+        if member.losses == limits.losses:
+            member.says_ready = False
+            member.forget_state()
+            self._prefixes.forget(name)
+            self.on_change()
+        if member.losses >= limits.losses and self._clock() - member.heard_s >= limits.gone_s:
+            self.on_lost(member.url)
 
     def unreadable(self, name: str) -> None:
         """The replica has no stream, or none that can be read: it is probed instead."""

@@ -11,6 +11,9 @@ class Limits:
     """Who pushes its state and has said nothing for this long is stale: four heartbeats."""
     losses: int = 2
     """Probes or streams in a row that broke, were refused or fell silent; one lost packet should move no traffic."""
+    gone_s: float = 5.0
+    """Who is lost and has said nothing for so long is done for. A process that was only stopped goes on with what it
+    has, and one that died says so: its connections break."""
     probe_every_s: float = 0.5
     probe_timeout_s: float = 2.0
     first_pause_s: float = 0.05

@@ -130,16 +130,17 @@ class Line:
         """Let go as many as replicas have room for."""
         while self._turns:
             ready = candidates(self._fleet.candidates())
-            if not any(room(replica) for replica in ready):
+            if not any(map(room, ready)):
                 return
-            job = self.gate.release(self._clock(), engines(ready))
+            to_place = any(room(replica, crowds=True) for replica in ready)
+            job = self.gate.release(self._clock(), engines(ready), to_place=to_place)
             if job is None:
                 return
             turn = self._turns[job.id]
             self._leave(turn)
             if turn.ticket.done():  # its caller gave up a moment ago
                 continue
-            if ticket := self._take(turn, [replica for replica in self._candidates(turn) if room(replica)]):
+            if ticket := self._at_once(turn):
                 turn.ticket.set_result(ticket)
 
     async def watch(self) -> None:
@@ -158,7 +159,8 @@ class Line:
     def ended(self, turn: Turn, prompt_tokens: float, output_tokens: float) -> None:
         """A request ended; its tenant has been charged for what was expected of it."""
         if turn.charged:
-            self.gate.served(turn.tenant, turn.demand.slo.name, work_tokens(prompt_tokens, output_tokens) - turn.work)
+            more = work_tokens(prompt_tokens, output_tokens) - turn.work
+            self.gate.ends(turn.tenant, turn.demand.slo.name, more, self._clock())
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
@@ -207,7 +209,11 @@ class Line:
     # -- the choice ---------------------------------------------------------------------------------------------------
 
     def _at_once(self, turn: Turn) -> Ticket | None:
-        return self._take(turn, [r for r in self._candidates(turn) if not turn.needs_room or room(r)])
+        ready = self._candidates(turn)
+        if turn.needs_room:
+            crowds = self.gate.crowds(turn.tenant, sum(replica.places for replica in ready), self._clock())
+            ready = [replica for replica in ready if room(replica, crowds=crowds)]
+        return self._take(turn, ready)
 
     def _candidates(self, turn: Turn, tried: Collection[str] = ()) -> list[Replica]:
         return candidates(self._fleet.candidates(turn.call and turn.call.program, turn.prefix), tried)
@@ -216,8 +222,8 @@ class Line:
         chosen = replicas[0] if len(replicas) == 1 else choose(replicas, turn.demand, randrange)
         if chosen is None:
             return None
-        if not turn.charged:
+        if turn.needs_room and not turn.charged:
             turn.charged = True
-            self.gate.served(turn.tenant, turn.demand.slo.name, turn.work)
+            self.gate.begins(turn.tenant, turn.demand.slo.name, turn.work, self._clock())
         program = turn.call and turn.call.program
         return self._fleet.take(chosen.name, round(turn.work), program, turn.prefix, streams=turn.streams)

@@ -15,5 +15,7 @@ and numpy are imported, and an import contract proves it.
 `programs`     which stage of a program a call belongs to
 `graphs`       what a running program will still need, from how programs like it went
 `routing`      which replica a request goes to
+`admission`    who waits at the router, and who is next
+`crowds`       which tenant has more at the engines than its part
 =============  ========================================================================================
 """

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from tempo_core.crowds import Crowds
 from tempo_core.density import outlook
 from tempo_core.routing import Replica
 from tempo_core.snapshot import Entry, Job, Settings, Snapshot
@@ -126,9 +127,11 @@ class Gate:
         self.capacity = capacity
         self.settings = settings
         self.shares = Shares()
+        self._crowds = Crowds()
         self._held: dict[str, Job] = {}
         self._tenants: Counter[str] = Counter()
         self._order: list[str] = []  # the most deserving last; may name some that have left
+        self._modest: list[str] = []  # the same without those whose tenant crowds
         self._ranked_s = -inf
         self._released = 0
 
@@ -137,6 +140,10 @@ class Gate:
 
     def hold(self, job: Job, now_s: float, engines: Engines) -> str | None:
         """Let a request wait; returns the id of whoever has to go instead, who may be the same."""
+        places = engines.places
+        if self._held and not self.crowds(job.tenant, places, now_s) and self._only_crowds(places, now_s):
+            self._order.append(job.id)
+            self._modest.append(job.id)
         self._held[job.id] = job
         share = share_of(job.tenant, job.slo.name)
         self._tenants[share] += 1
@@ -162,25 +169,54 @@ class Gate:
         if job.id in self._held:
             self._held[job.id] = job
 
-    def release(self, now_s: float, engines: Engines) -> Job | None:
-        """Who is next, if anybody waits; it waits no longer."""
-        if not self._held:
+    def release(self, now_s: float, engines: Engines, *, to_place: bool = True) -> Job | None:
+        """Who is next, if anybody waits who may go; it waits no longer.
+
+        Args:
+            now_s: absolute.
+            engines: that have room.
+            to_place: whether that is more than room to stand behind their places, which is not for those who crowd.
+
+        """
+        if not self._held or (not to_place and self._only_crowds(engines.places, now_s)):
             return None
         if self._stale(now_s):
             self._rank(now_s, engines)
-        self._released += 1
-        job = self._aged(now_s) if self._released % _AGED_EVERY == 0 else None
-        while job is None:
-            job = self._held.get(self._order.pop())
-        self.leave(job.id)
+        line = self._order if to_place else self._modest
+        job = self._aged(now_s) if to_place and (self._released + 1) % _AGED_EVERY == 0 else None
+        while job is None and line:
+            job = self._held.get(line.pop())
+            if job and not to_place and self.crowds(job.tenant, engines.places, now_s):  # since the order was made
+                job = None
+        if job is not None:
+            self._released += to_place
+            self.leave(job.id)
         return job
 
-    def served(self, tenant: str, slo_class: str, tokens: float) -> None:
-        """A request took so much work, waited or not; less than nothing corrects what was expected of it."""
+    def begins(self, tenant: str, slo_class: str, tokens: float, now_s: float) -> None:
+        """A request goes to an engine, waited or not; so much work is expected of it."""
+        self._crowds.begins(tenant, now_s)
+        self._served(tenant, slo_class, tokens)
+
+    def ends(self, tenant: str, slo_class: str, more_tokens: float, now_s: float) -> None:
+        """It has ended, and was so much more work than expected; less than nothing: less."""
+        self._crowds.ends(tenant, now_s)
+        self._served(tenant, slo_class, more_tokens)
+
+    def _served(self, tenant: str, slo_class: str, tokens: float) -> None:
         share = share_of(tenant, slo_class)
         self.shares.serve(share, tokens)
         if not self._held:
             self.shares.even(share)
+
+    def crowds(self, tenant: str, places: int, now_s: float) -> bool:
+        """Whether the tenant has so much in flight that no more of it may stand behind the engines' places."""
+        return self._crowds.crowds(tenant, places, now_s)
+
+    def _only_crowds(self, places: int, now_s: float) -> bool:
+        """Whether nobody waits but those who crowd; others pass them."""
+        tenants = {share.partition("/")[2] for share in self._tenants}
+        return all(self.crowds(tenant, places, now_s) for tenant in tenants)
 
     def _aged(self, now_s: float) -> Job | None:
         oldest = min(self._held.values(), key=attrgetter("arrival_s"))
@@ -205,7 +241,9 @@ class Gate:
         for of_class in turns.values():
             for (_, turn), (_, whose) in zip(of_class, sorted(of_class), strict=True):
                 line[turn] = order[whose]
+        crowd = {tenant for tenant in {job.tenant for job in held} if self.crowds(tenant, engines.places, now_s)}
         self._order = [held[i].id for i in reversed(line)]
+        self._modest = [held[i].id for i in reversed(line) if held[i].tenant not in crowd]
         self._ranked_s = now_s
 
 

@@ -68,13 +68,16 @@ _FEW: Final = 16
 """Replicas that are all looked at; of more, as many as promise to have the prompt's prefix, and two at random."""
 
 
-def room(replica: Replica) -> float:
-    """How many requests more it can put to use; inf where it does not say how many it runs."""
+def room(replica: Replica, *, crowds: bool = False) -> float:
+    """How many requests more it can put to use; inf where it does not say how many it runs.
+
+    Of a tenant that crowds (`tempo_core.crowds`) no more than where engines do not rank.
+    """
     if not replica.places:
         return inf
     if replica.cache_used > _FULL and replica.waiting:
         return 0.0
-    share = RANKED_LOOKAHEAD if replica.ranks else LOOKAHEAD
+    share = RANKED_LOOKAHEAD if replica.ranks and not crowds else LOOKAHEAD
     return max(replica.places + max(int(share * replica.places), 1) - replica.in_flight, 0)
 
 

@@ -65,6 +65,7 @@ class _Call:
     call: int
     live: Live
     program: Call | None
+    offer: Offer
     replica: int = -1
     """Where it was sent; -1 while the router holds it."""
 
@@ -143,8 +144,9 @@ class Fleet:
         grid = self._lengths.predict(state.slo.name, call)
         job = _job(state, index, now_s, grid, program, forecast)
         live = Live(job, answer_tokens(call), Holding(job.id, self._prefix(call)))
-        self._calls[job.id] = _Call(unit, index, live, program)
-        self._line.join(Offer(job, _demand(job, grid[_MEDIAN], now_s), live.holding.prefix), now_s)
+        offer = Offer(job, _demand(job, grid[_MEDIAN], now_s), live.holding.prefix)
+        self._calls[job.id] = _Call(unit, index, live, program, offer)
+        self._line.join(offer, now_s)
 
     def _send(self, now_s: float) -> None:
         """Send on as many as the router lets go."""
@@ -180,6 +182,7 @@ class Fleet:
         stage, call = state.calls[index]
         done = self._calls.pop(state.job_id(index))
         del self._sent[done.replica][done.live.job.id]
+        self._line.ended(done.offer, len(done.live.stamps), now_s)
         ended = CallResult(done.live.job.arrival_s, call.prompt_tokens, stage, done.live.stamps)
         if done.program is not None:
             outcome = call_outcome(state.slo, ended.arrival_s, ended, done.program.deadline_s)

@@ -13,7 +13,7 @@ from random import Random
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
-from tempo_core.admission import Engines, Gate, engines
+from tempo_core.admission import Gate, engines
 from tempo_core.routing import Demand, Replica, choose, room, work_tokens
 from tempo_core.slo import Pattern
 from tempo_core.snapshot import Job, Settings
@@ -30,6 +30,8 @@ class Offer(NamedTuple):
     demand: Demand
     blocks: tuple[int, ...]
     """Of its prompt; see `SimCall.prefix`."""
+    crowds: bool = False
+    """Whether its tenant crowds (`tempo_core.crowds`)."""
 
 
 class Line(Protocol):
@@ -41,6 +43,9 @@ class Line(Protocol):
     def next(self, now_s: float, look: Look) -> Offer | None:
         """Who is sent now, if anybody."""
         ...
+
+    def ended(self, offer: Offer, output_tokens: int, now_s: float) -> None:
+        """One that was sent has ended, after so many tokens."""
 
 
 class Pick(Protocol):
@@ -54,7 +59,7 @@ class Pick(Protocol):
 # -- lines -----------------------------------------------------------------------------------------------------------
 
 
-class Straight:
+class Straight(Line):
     """Nobody waits here: engines' own queues are the only ones."""
 
     def __init__(self, settings: Settings) -> None:
@@ -72,34 +77,50 @@ class Straight:
         return self._line.popleft() if self._line else None
 
 
-class Gated:
+class Gated(Line):
     """Tempo's gate."""
 
     def __init__(self, settings: Settings) -> None:
         self._gate = Gate(1 << 30, settings)
         self._offers: dict[str, Offer] = {}
+        self._new: list[Job] = []
 
     def join(self, offer: Offer, now_s: float) -> None:
         """See `Line`."""
+        del now_s
         self._offers[offer.job.id] = offer
-        self._gate.hold(offer.job, now_s, Engines())
+        self._new.append(offer.job)
 
     def next(self, now_s: float, look: Look) -> Offer | None:
         """See `Line`."""
         if not self._offers:
             return None
         replicas = look(next(iter(self._offers.values())))
-        if not any(room(replica) for replica in replicas):
+        together = engines(replicas)
+        for job in self._new:
+            self._gate.hold(job, now_s, together)
+        self._new.clear()
+        if not any(map(room, replicas)):
             return None
-        job = self._gate.release(now_s, engines(replicas))
-        if job is None:
+        to_place = any(room(replica, crowds=True) for replica in replicas)
+        released = self._gate.release(now_s, together, to_place=to_place)
+        if released is None:
             return None
-        offer = self._offers.pop(job.id)
-        self._gate.served(job.tenant, job.slo.name, work_tokens(job.prompt_tokens, offer.demand.output_tokens))
-        return offer
+        offer, crowds = self._offers.pop(released.id), self._gate.crowds(released.tenant, together.places, now_s)
+        self._gate.begins(released.tenant, released.slo.name, _work(offer, offer.demand.output_tokens), now_s)
+        return offer._replace(crowds=crowds)
+
+    def ended(self, offer: Offer, output_tokens: int, now_s: float) -> None:
+        """See `Line`."""
+        more = _work(offer, output_tokens) - _work(offer, offer.demand.output_tokens)
+        self._gate.ends(offer.job.tenant, offer.job.slo.name, more, now_s)
 
 
-class Bands:
+def _work(offer: Offer, output_tokens: float) -> float:
+    return work_tokens(offer.job.prompt_tokens, output_tokens)
+
+
+class Bands(Line):
     """llm-d's flow control: priority bands in strict order, inside by deadline, held while the pool is saturated."""
 
     def __init__(self, settings: Settings) -> None:
@@ -130,7 +151,7 @@ def _band(offer: Offer) -> tuple[bool, float, float, float]:
     return slo.pattern is Pattern.BEST_EFFORT, -slo.gain.weight, due_s, job.arrival_s
 
 
-class Classes:
+class Classes(Line):
     """SMG's classes: as many in flight as all replicas have places; strict order, and heads that have aged first."""
 
     def __init__(self, settings: Settings) -> None:
@@ -213,7 +234,7 @@ class MostGain:
 
     def __call__(self, offer: Offer, replicas: Replicas) -> Replica:
         """See `Pick`."""
-        roomy = [replica for replica in replicas if room(replica)] or replicas
+        roomy = [replica for replica in replicas if room(replica, crowds=offer.crowds)] or replicas
         return choose(roomy, offer.demand, self._random.randrange) or replicas[0]
 
 

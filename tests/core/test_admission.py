@@ -83,7 +83,7 @@ def test_what_is_degraded_waits_behind_promises() -> None:
 
 def test_a_tenant_that_was_served_more_than_the_others_stands_back() -> None:
     gate = gate_of(*(job(f"greedy{i}", CHAT, tenant="greedy") for i in range(10)), job("modest", CHAT, tenant="modest"))
-    gate.served("greedy", "chat", 1000.0)
+    gate.begins("greedy", "chat", 1000.0, 0.0)
     assert released(gate)[0] == "modest"
 
 
@@ -95,14 +95,14 @@ def test_two_tenants_of_a_class_take_turns_however_much_one_of_them_asks_for() -
     order = []
     for step in range(60):
         each = gate.release(step * 2 * FRAME_S, ENGINES)
-        gate.served(each.tenant, "tool", 50.0)
+        gate.begins(each.tenant, "tool", 50.0, 0.0)
         order.append(each.tenant)
     assert order[:40].count("modest") >= 18
 
 
 def test_a_tenant_that_was_served_much_in_one_class_does_not_stand_back_in_another() -> None:
     gate = gate_of(job("other", TOOL, tenant="other"), job("waits", CHAT, tenant="busy"))
-    gate.served("busy", "chat", 5000.0)
+    gate.begins("busy", "chat", 5000.0, 0.0)
     assert gate.shares.leads(("chat/busy", "tool/busy", "tool/other")) == dict.fromkeys(
         ("chat/busy", "tool/busy", "tool/other"), 0.0
     )
@@ -112,10 +112,49 @@ def test_a_tenant_that_stands_back_gives_its_turns_to_its_own_class_and_no_other
     jobs = [job(f"greedy{i}", HEAVY, tenant="greedy", prompt=4000) for i in range(5)]
     jobs += [job("modest", HEAVY, tenant="modest", prompt=4000), *(job(f"tool{i}", prompt=4000) for i in range(5))]
     gate = gate_of(*jobs)
-    gate.served("greedy", "heavy", 1000.0)
+    gate.begins("greedy", "heavy", 1000.0, 0.0)
     order = released(gate)
     assert order[0] == "modest"
     assert all(id_.startswith("greedy") for id_ in order[1:6])
+
+
+def a_flood(waiting: int = 3) -> Gate:
+    """A gate before full places, which one tenant has most of; it waits for more."""
+    gate = gate_of()
+    for tenant in (*("greedy",) * 8, "modest"):
+        gate.begins(tenant, "tool", 50.0, 0.0)
+    for number in range(waiting):
+        gate.hold(job(f"greedy{number}", tenant="greedy"), 0.0, ENGINES)
+    return gate
+
+
+def test_who_crowds_gets_places_and_no_more() -> None:
+    gate = a_flood()
+    assert gate.release(0.0, ENGINES, to_place=False) is None
+    assert gate.release(0.0, ENGINES).tenant == "greedy"
+
+
+def test_others_pass_who_crowds_and_stand_behind_the_places() -> None:
+    gate = a_flood()
+    gate.release(0.0, ENGINES)  # the order is as old as this
+    gate.hold(job("modest", tenant="modest"), FRAME_S / 2, ENGINES)
+    assert gate.release(FRAME_S / 2, ENGINES, to_place=False).id == "modest"
+    assert gate.release(FRAME_S / 2, ENGINES, to_place=False) is None
+
+
+def test_others_that_wait_beside_who_crowds_go_in_their_order() -> None:
+    gate = a_flood()
+    for each in (job("batch", BATCH, tenant="modest"), job("chat", CHAT, tenant="modest")):
+        gate.hold(each, 0.0, ENGINES)
+    gone = [gate.release(2 * FRAME_S, ENGINES, to_place=False) for _ in range(3)]
+    assert [each and each.id for each in gone] == ["chat", "batch", None]
+
+
+def test_who_crowds_no_longer_stands_behind_the_places_again() -> None:
+    gate = a_flood()
+    for _ in range(7):
+        gate.ends("greedy", "tool", 0.0, 1.0)
+    assert gate.release(1.0, ENGINES, to_place=False).tenant == "greedy"
 
 
 def test_time_in_which_a_tenant_asked_for_nothing_is_not_saved_up() -> None:
@@ -129,7 +168,7 @@ def test_time_in_which_a_tenant_asked_for_nothing_is_not_saved_up() -> None:
 
 def test_what_a_tenant_was_served_while_nobody_waited_is_no_debt() -> None:
     gate = gate_of()
-    gate.served("busy", "tool", 5000.0)
+    gate.begins("busy", "tool", 5000.0, 0.0)
     gate.hold(job("r1", tenant="busy"), 0.0, ENGINES)
     gate.hold(job("r2", tenant="idle"), 0.0, ENGINES)
     assert gate.shares.leads(["tool/busy", "tool/idle"]) == {"tool/busy": 0.0, "tool/idle": 0.0}
@@ -175,6 +214,7 @@ class AnyUse(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.gate, self.inside, self.now_s, self.number = Gate(self.CAPACITY, Settings()), set(), 0.0, 0
+        self.served: list[Job] = []
 
     @rule(slo=st.sampled_from([CHAT, TOOL, HEAVY, BATCH]), tenant=st.sampled_from("abc"))
     def arrives(self, slo: SLOClass, tenant: str) -> None:
@@ -191,13 +231,21 @@ class AnyUse(RuleBasedStateMachine):
     def time_passes(self, passed_s: float) -> None:
         self.now_s += passed_s
 
-    @rule()
-    def is_released(self) -> None:
-        out = self.gate.release(self.now_s, ENGINES)
-        assert (out is None) == (not self.inside)
+    @rule(to_place=st.booleans())
+    def is_released(self, to_place: bool) -> None:
+        out = self.gate.release(self.now_s, ENGINES, to_place=to_place)
+        assert out is not None or not (self.inside and to_place)
         if out is not None:
-            self.gate.served(out.tenant, out.slo.name, 50.0)
+            assert to_place or not self.gate.crowds(out.tenant, ENGINES.places, self.now_s)
+            self.gate.begins(out.tenant, out.slo.name, 50.0, self.now_s)
+            self.served.append(out)
             self.inside.remove(out.id)
+
+    @rule()
+    def ends(self) -> None:
+        if self.served:
+            out = self.served.pop(0)
+            self.gate.ends(out.tenant, out.slo.name, 5.0, self.now_s)
 
     @rule(data=st.data())
     def gives_up(self, data: st.DataObject) -> None:
@@ -217,9 +265,9 @@ TestAnyUse.settings = settings(max_examples=30, stateful_step_count=40, deadline
 
 def test_what_was_served_here_is_told_once_without_lifts_and_without_what_was_served_elsewhere() -> None:
     gate = gate_of(job("waits", tenant="a"))
-    gate.served("a", "tool", 80.0)
-    gate.served("b", "heavy", 80.0)
-    gate.served("a", "tool", -30.0)
+    gate.begins("a", "tool", 80.0, 0.0)
+    gate.begins("b", "heavy", 80.0, 0.0)
+    gate.ends("a", "tool", -30.0, 0.0)
     gate.shares.charge("tool/c", 1000.0)
     assert gate.shares.drain(10) == {"tool/a": 50.0, "heavy/b": 80.0}
     assert gate.shares.drain(10) == {}

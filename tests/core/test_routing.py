@@ -82,6 +82,7 @@ def test_an_engine_that_ranks_its_queue_is_given_four_times_its_places_to_choose
     replica = Replica("a", True, 0, 1.0, in_flight=5, places=16, ranks=True)
     assert room(replica) == 75
     assert room(replica._replace(in_flight=80)) == 0
+    assert room(replica, crowds=True) == 13
 
 
 def test_a_replica_that_does_not_say_how_many_it_runs_has_room():

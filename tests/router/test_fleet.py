@@ -180,15 +180,22 @@ def test_who_pushes_needs_no_probe_until_it_falls_silent_or_can_not_be_read():
 
 def test_a_replica_that_can_not_be_reached_twice_in_a_row_is_lost_until_it_is_heard_again():
     fleet, _ = ready_fleet("a", "b")
-    lost = []
-    fleet.on_lost = lost.append
     fleet.missed("a")
-    assert (fleet.ready["a"], lost) == (True, [])
+    assert fleet.ready["a"]
     fleet.missed("a")
-    fleet.missed("a")
-    assert (fleet.ready["a"], lost) == (False, ["http://a"])
+    assert not fleet.ready["a"]
     fleet.pushed("a", EngineState(ready=True))
     assert fleet.ready["a"]
+
+
+def test_what_a_lost_replica_owes_is_awaited_until_it_has_been_silent_for_long():
+    fleet, clock = ready_fleet("a", "b")
+    lost = []
+    fleet.on_lost = lost.append
+    for silent_s, broken_off in ((0.1, []), (LIMITS.gone_s - 0.1, []), (LIMITS.gone_s, ["http://a"])):
+        clock.now_s = silent_s
+        fleet.missed("a")
+        assert lost == broken_off
 
 
 def test_a_replica_whose_tokens_keep_coming_is_not_lost_however_silent_it_is_otherwise():

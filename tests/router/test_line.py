@@ -25,13 +25,13 @@ ROOM = PLACES + 1
 class World:
     """A line before replicas of four places each, under a clock that only the test moves."""
 
-    def __init__(self, replicas: int = 1, capacity: int = 100, *, ready: bool = True) -> None:
+    def __init__(self, replicas: int = 1, capacity: int = 100, *, ready: bool = True, ranks: bool = False) -> None:
         self.now_s = 100.0
         self.fleet = Fleet({f"r{i}": f"http://r{i}" for i in range(replicas)}, lambda: self.now_s)
         self.line = Line(self.fleet, lambda: self.now_s, capacity, Settings())
         self.number = 0
         for name in self.fleet.urls:
-            self.fleet.pushed(name, EngineState(ready=ready, places=PLACES, tokens_per_s=100.0))
+            self.fleet.pushed(name, EngineState(ready=ready, ranks=ranks, places=PLACES, tokens_per_s=100.0))
 
     def turn(self, slo: SLOClass = TOOL, tenant: str = "", tokens: float = 20.0) -> Turn:
         self.number += 1
@@ -94,6 +94,23 @@ async def test_nobody_passes_those_who_wait():
     await settled()
     assert [first.done(), second.done()] == [True, False]
     second.cancel()
+
+
+async def test_a_flood_gets_places_and_others_pass_it_into_the_engine_s_queue():
+    world = World(ranks=True)
+    modest = [world.turn(tenant="modest") for _ in range(2)]
+    first = await world.line.wait(modest[0])
+    for _ in range(ROOM - 1):
+        await world.line.wait(world.turn(tenant="greedy"))
+    held = await world.waiting(*(world.turn(tenant="greedy") for _ in range(3)))
+    second = await world.line.wait(modest[1])
+    for ticket, turn, went in ((first, modest[0], 0), (second, modest[1], 1)):
+        world.fleet.release(ticket)
+        world.line.ended(turn, 10, 20)
+        await settled()
+        assert sum(task.done() for task in held) == went
+    for task in held:
+        task.cancel()
 
 
 async def test_who_gives_up_waiting_leaves_the_line():

@@ -29,9 +29,9 @@ HEAVY = SLOClass("heavy", Pattern.DEADLINE, Objectives(ttlt_s=8.0), GainRule(wei
 BATCH = SLOClass("batch", Pattern.BEST_EFFORT)
 
 
-def offer(id_: str, slo: SLOClass = TOOL, arrival_s: float = 0.0, prompt: int = 50) -> Offer:
+def offer(id_: str, slo: SLOClass = TOOL, arrival_s: float = 0.0, prompt: int = 50, tenant: str = "") -> Offer:
     due_s = arrival_s + slo.deadline_s()
-    made = Job(id_, slo, arrival_s=arrival_s, prompt_tokens=prompt, max_tokens=100, deadline_s=due_s)
+    made = Job(id_, slo, arrival_s=arrival_s, prompt_tokens=prompt, max_tokens=100, deadline_s=due_s, tenant=tenant)
     return Offer(made, Demand(slo, prompt, 50.0, 0.0, slo.deadline_s()), ())
 
 
@@ -69,6 +69,22 @@ def test_the_gate_lets_go_first_who_loses_most():
     for name, slo in (("batch", BATCH), ("tool", TOOL), ("chat", CHAT)):
         gate.join(offer(name, slo), 0.0)
     assert sent(gate, replica(), now_s=0.5) == ["chat", "tool", "batch"]
+
+
+def test_the_gate_keeps_the_queues_of_engines_that_rank_for_those_who_do_not_crowd():
+    gate = Gated(Settings())
+    gate.join(offer("modest", tenant="modest"), 0.0)
+    flood = [offer(f"greedy{i}", tenant="greedy") for i in range(9)]
+    for each in flood:
+        gate.join(each, 0.0)
+    assert len(sent(gate, replica(ranks=True), most=5)) == 5
+    gate.join(offer("more", tenant="modest"), 0.0)
+    assert sent(gate, replica(ranks=True, in_flight=5)) == ["more"]
+    assert len(sent(gate, replica(ranks=True, in_flight=4))) == 5
+    for each in flood:
+        gate.ended(each, 50, 1.0)
+    gate.join(offer("again", tenant="greedy"), 1.0)
+    assert sent(gate, replica(ranks=True, in_flight=5), now_s=1.0) == ["again"]
 
 
 def test_bands_go_in_strict_order_and_by_deadline_inside():

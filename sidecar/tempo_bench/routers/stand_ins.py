@@ -1,5 +1,6 @@
 """Stand-in replicas as processes of their own, and the ways in which they are made to fail and healed again."""
 
+import asyncio
 import signal
 import sys
 from contextlib import ExitStack
@@ -16,6 +17,8 @@ from tempo_bench.routers.processes import Running, started, until_it_answers
 
 KILLED: Final = "killed"
 STOPPED: Final = "stopped"
+PAUSED: Final = "paused"
+PAUSE_S: Final = 3.0
 MOODS: Final = {
     "mute": Mood(mute=True),
     "slow": Mood(slow=10.0),
@@ -25,6 +28,7 @@ MOODS: Final = {
 FAULTS: Final = {
     KILLED: "SIGKILL, started again later",
     STOPPED: "SIGSTOP: takes connections and says nothing on any, of its state neither",
+    PAUSED: f"the same for {PAUSE_S:g} seconds, as a process does that gets no CPU, and then goes on",
     "mute": "takes requests and answers none, but says that it is well",
     "slow": "ten times slower",
     "500": "answers 500 to everything",
@@ -72,8 +76,10 @@ class StandIn:
         if fault == KILLED:
             process.kill()
             process.wait()
-        elif fault == STOPPED:
+        elif fault in (STOPPED, PAUSED):
             process.send_signal(signal.SIGSTOP)
+            if fault == PAUSED:
+                asyncio.get_running_loop().call_later(PAUSE_S, process.send_signal, signal.SIGCONT)
         else:
             await self._turn(MOODS[fault])
 
@@ -81,7 +87,7 @@ class StandIn:
         """Undo that."""
         if fault == KILLED:
             await self.start()
-        elif fault == STOPPED:
+        elif fault in (STOPPED, PAUSED):
             self._running.process.send_signal(signal.SIGCONT)
         else:
             await self._turn(Mood())
