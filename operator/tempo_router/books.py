@@ -1,7 +1,6 @@
 """One request's accounting, from its arrival to its end: what the client got, when, and what that was worth."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from tempo_api.intake import Resolved
 from tempo_api.metering import Meter, meter_for
@@ -77,5 +76,5 @@ class Books:
 def _unfinished(outcome: Outcome, pattern: Pattern) -> Outcome:
     """An answer that broke off attains nothing; a reader keeps what was read, of any other use is only the whole."""
     if pattern is Pattern.LATENCY:
-        return replace(outcome, attained=False)
-    return replace(outcome, attained=False, gain=0.0, output_tokens=0)
+        return outcome._replace(attained=False)
+    return outcome._replace(attained=False, gain=0.0, output_tokens=0)

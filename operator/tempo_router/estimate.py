@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tempo_api.openai import output_cap
 from tempo_api.prompt import prompt_estimate
 
 _PROMPTS: Final = (b'"messages"', b'"prompt"', b'"input"')
@@ -30,10 +29,9 @@ class OutputLengths:
     def __init__(self) -> None:
         self._means: dict[str, float] = {}
 
-    def expected(self, slo_class: str, body: Mapping[str, Any]) -> int:
-        """How many tokens the answer to this request is likely to have, all its choices together."""
+    def expected(self, slo_class: str, body: Mapping[str, Any], cap: int | None) -> int:
+        """How many tokens the answer is likely to have, all its choices together; `cap`: `output_cap(body)`."""
         mean = self._means.get(slo_class, _FIRST_GUESS)
-        cap = output_cap(body)
         choices = min(max(body.get("n") or 1, 1), _MOST_CHOICES)
         return choices * max(round(mean if cap is None else min(mean, cap)), 1)
 

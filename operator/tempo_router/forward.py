@@ -107,7 +107,7 @@ class Forwarder:
                 self._fleet.release(ticket)
             may = len(tried) < _MOST_TRIES and self._fleet.may_retry()
             ticket = self._line.again(errand.turn, tried) if may else None
-            self._metrics.retries.inc(ticket is not None)
+            self._metrics.retries.inc(by=ticket is not None)
         raise failure
 
     def _refused(self, turn: Turn, tried: Sequence[str], status: int) -> bool:
@@ -137,7 +137,7 @@ class Forwarder:
             refuse=partial(self._refused, turn, tried),
             answer_headers=_said(turn, queued_s, ticket.replica),
         )
-        self._metrics.queued[turn.demand.slo.name].observe(queued_s)
+        self._metrics.queued.observe(turn.demand.slo.name, queued_s)
         if relayed.ending in _BROKEN_OFF:
             fleet.failed(ticket.replica)
         elif not errand.books and relayed.ending is not Ending.CLIENT_CLOSED:

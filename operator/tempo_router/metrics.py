@@ -1,15 +1,15 @@
 """The router's metrics, `tempo_router_*`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from tempo_api.children import Children
 from tempo_api.openai import Ending
+from tempo_api.tallies import Counters, Histograms
 from tempo_core.gain import Outcome
 from tempo_router.fleet import Fleet
 from tempo_router.tenants import Exchange
@@ -22,24 +22,20 @@ class Metrics:
     """Counts how requests and programs ended, by class."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"tempo_router_{name}", text, labels, registry=registry)
+        def counters(name: str, text: str, *labels: str) -> Counters:
+            return Counters(f"tempo_router_{name}", text, labels, registry)
 
-        def counters(name: str, text: str, *labels: str) -> Children[Counter]:
-            return Children(counter(name, text, *labels))
-
-        def histograms(name: str, text: str, buckets: Iterable[float] = _SECONDS) -> Children[Histogram]:
-            name = f"tempo_router_{name}_seconds"
-            return Children(Histogram(name, text, ["slo_class"], registry=registry, buckets=tuple(buckets)))
+        def histograms(name: str, text: str, bounds: Sequence[float] = _SECONDS) -> Histograms:
+            return Histograms(f"tempo_router_{name}_seconds", text, "slo_class", bounds, registry)
 
         self.requests = counters("requests", "Requests by the way they ended.", "slo_class", "outcome")
         self.attained = counters("attained", "Requests that met their class's objectives.", "slo_class")
         self.gain = counters("gain", "Service gain of requests, and of programs when they end.", "slo_class")
         self.programs = counters("programs", "Programs that ended.", "slo_class")
         self.programs_attained = counters("programs_attained", "Programs that ended in time.", "slo_class")
-        self.retries = counter("retries", "Requests sent to another replica after one failed.")
+        self.retries = counters("retries", "Requests sent to another replica after one failed.")
         self.clamped = counters("clamped", "Targets tighter than the class's own that were not granted.", "what")
-        self.reloads = counter("reloads", "Configurations taken over from the changed file.")
+        self.reloads = counters("reloads", "Configurations taken over from the changed file.")
         self.queued = histograms("queue", "From arrival to the replica that answers.")
         self.ttft = histograms("ttft", "Time to first token of completed requests.")
         self.tbt = histograms("tbt", "Mean time between tokens of completed requests.", _GAPS)
@@ -48,20 +44,21 @@ class Metrics:
     def ended(self, ending: Ending, outcome: Outcome) -> None:
         """Count a request."""
         slo_class = outcome.slo_class
-        self.requests[slo_class, ending.value].inc()
-        self.gain[slo_class].inc(outcome.gain)
-        self.attained[slo_class].inc(outcome.attained)
+        self.requests.inc(slo_class, ending.value)
+        self.gain.inc(slo_class, by=outcome.gain)
+        self.attained.inc(slo_class, by=outcome.attained)
         if ending is Ending.COMPLETED:
-            self.ttlt[slo_class].observe(outcome.ttlt_s)
-            for histograms, seconds in ((self.ttft, outcome.ttft_s), (self.tbt, outcome.tbt_s)):
-                if not isnan(seconds):
-                    histograms[slo_class].observe(seconds)
+            self.ttlt.observe(slo_class, outcome.ttlt_s)
+            if not isnan(outcome.ttft_s):
+                self.ttft.observe(slo_class, outcome.ttft_s)
+            if not isnan(outcome.tbt_s):
+                self.tbt.observe(slo_class, outcome.tbt_s)
 
     def program_ended(self, outcome: Outcome) -> None:
         """Count a program."""
-        self.programs[outcome.slo_class].inc()
-        self.programs_attained[outcome.slo_class].inc(outcome.attained)
-        self.gain[outcome.slo_class].inc(outcome.gain)
+        self.programs.inc(outcome.slo_class)
+        self.programs_attained.inc(outcome.slo_class, by=outcome.attained)
+        self.gain.inc(outcome.slo_class, by=outcome.gain)
 
 
 class Live(Collector):

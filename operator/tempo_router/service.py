@@ -111,7 +111,7 @@ class Service:
         errand = Errand(request, raw, self._headers(request, principal_of(request), entry), turn)
         relayed = await self._forwarder.send(errand, request.app[CONNECTIONS])
         entry.ending = relayed.ending
-        self._metrics.requests["", relayed.ending.value].inc()
+        self._metrics.requests.inc("", relayed.ending.value)
         return relayed.response
 
     async def models(self, _: web.Request) -> web.Response:
@@ -132,7 +132,7 @@ class Service:
         """Count a request that was refused before it had books."""
         entry_of(request).ending = ending
         if not request.get(_BOOKED):
-            self._metrics.requests["", ending.value].inc()
+            self._metrics.requests.inc("", ending.value)
 
     def reconfigure(self, pool: Pool) -> None:
         """Go on with another configuration; requests in flight keep theirs."""
@@ -148,10 +148,11 @@ class Service:
     def _turn(self, raw: bytes, body: Mapping[str, Any], resolved: Resolved, books: Books) -> Turn:
         slo, call, arrival_s = resolved.slo, resolved.call, books.arrival_s
         for what in resolved.clamped:
-            self._metrics.clamped[what].inc()
+            self._metrics.clamped.inc(what)
         began_s = call.program_arrival_s if call else arrival_s
         due_s = call.deadline_s if call else arrival_s + slo.deadline_s()
-        output_tokens = self._lengths.expected(slo.name, body)
+        cap = output_cap(body)
+        output_tokens = self._lengths.expected(slo.name, body, cap)
         return Turn(
             next(self._ids),
             Demand(slo, books.prompt_tokens, output_tokens, arrival_s - began_s, due_s - began_s),
@@ -159,7 +160,7 @@ class Service:
             resolved.intake.tenant,
             call,
             chain(prompt_of(raw)) if len(self._upstreams.fleet.urls) > 1 else (),
-            output_cap(body) or _NO_CAP,
+            cap or _NO_CAP,
             streams=bool(body.get("stream")),
         )
 

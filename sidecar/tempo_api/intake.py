@@ -196,7 +196,7 @@ def _tenant(known: Headers, headers: Headers, body: Mapping[str, Any]) -> str:
 
     `safety_identifier` is OpenAI's newer name for `user`.
     """
-    named = _first(known, wire.TENANT_HEADERS)
+    named = _first(known, wire.TENANT_HEADERS) if known else None
     if named is not None:
         return named
     scheme, _, key = headers.get("authorization", "").partition(" ")

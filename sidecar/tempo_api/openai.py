@@ -145,8 +145,8 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         raise APIError(Ending.BAD_JSON, f"The body is not valid JSON: {error}.") from error
     if not isinstance(body, dict):
         raise APIError(Ending.BAD_JSON, "The body must be a JSON object.")
-    for name, (kind, wanted) in _FIELDS.items():
-        value = body.get(name)
+    for name in [name for name in body if name in _FIELDS]:
+        value, (kind, wanted) = body[name], _FIELDS[name]
         if value is None:
             continue
         if kind is int and isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST:

@@ -22,7 +22,7 @@ _MEDIA: Final = frozenset(
     }
 )
 """Types of content parts that hold no text, however long the data URL is that they hold."""
-_TEXTS: Final = ("content", "text", "tool_calls", "function", "arguments", "output")
+_TEXTS: Final = frozenset({"content", "text", "tool_calls", "function", "arguments", "output"})
 """Where messages, the items of a response's input, and their parts have text."""
 _DEEPEST: Final = 6
 """`messages` is a list of objects with a list of tool calls, which are objects with a function with arguments."""
@@ -56,7 +56,7 @@ def _characters(value: object, depth: int) -> int:
         kind = value.get("type")
         if isinstance(kind, str) and kind in _MEDIA:
             return _MEDIA_CHARACTERS
-        return sum([_characters(value[name], depth - 1) for name in _TEXTS if name in value])
+        return sum([_characters(value[name], depth - 1) for name in value if name in _TEXTS])
     return 0
 
 

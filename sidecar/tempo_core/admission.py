@@ -61,12 +61,18 @@ class Shares:
         if len(self._served) > _TENANTS:
             self._served.popitem(last=False)
 
-    def serve(self, tenant: str, tokens: float) -> None:
-        """As `charge`, for what was served here, of which other routers are to learn (`drain`)."""
+    def serve(self, tenant: str, tokens: float, *, unopposed: bool = False) -> None:
+        """As `charge`, for what was served here, of which other routers are to learn (`drain`).
+
+        `unopposed`: nobody waited for it, so the tenant took nothing from anybody, and owes nothing.
+        """
         self.charge(tenant, tokens)
         self._unshared[tenant] = self._unshared.get(tenant, 0.0) + tokens
         if len(self._unshared) > _TENANTS:
             del self._unshared[next(iter(self._unshared))]
+        if unopposed:
+            name = _class_of(tenant)
+            self._floors[name] = max(self._floors.get(name, 0.0), self._served[tenant])
 
     def drain(self, most: int) -> dict[str, float]:
         """What tenants were served here since it was last asked for, of so many of them; the rest comes next time."""
@@ -80,10 +86,6 @@ class Shares:
     def joins(self, tenant: str) -> None:
         """The tenant begins to wait."""
         self.charge(tenant, max(self._floor(tenant) - self._counter(tenant), 0.0))
-
-    def even(self, tenant: str) -> None:
-        """Nobody waited for what the tenant was served last: it took nothing from anybody, and owes nothing."""
-        self._floors[_class_of(tenant)] = max(self._floor(tenant), self._counter(tenant))
 
     def leads(self, waiting: Iterable[str]) -> dict[str, float]:
         """How far ahead of the least served of its class among these each is."""
@@ -196,18 +198,12 @@ class Gate:
     def begins(self, tenant: str, slo_class: str, tokens: float, now_s: float) -> None:
         """A request goes to an engine, waited or not; so much work is expected of it."""
         self._crowds.begins(tenant, now_s)
-        self._served(tenant, slo_class, tokens)
+        self.shares.serve(share_of(tenant, slo_class), tokens, unopposed=not self._held)
 
     def ends(self, tenant: str, slo_class: str, more_tokens: float, now_s: float) -> None:
         """It has ended, and was so much more work than expected; less than nothing: less."""
         self._crowds.ends(tenant, now_s)
-        self._served(tenant, slo_class, more_tokens)
-
-    def _served(self, tenant: str, slo_class: str, tokens: float) -> None:
-        share = share_of(tenant, slo_class)
-        self.shares.serve(share, tokens)
-        if not self._held:
-            self.shares.even(share)
+        self.shares.serve(share_of(tenant, slo_class), more_tokens, unopposed=not self._held)
 
     def crowds(self, tenant: str, places: int, now_s: float) -> bool:
         """Whether the tenant has so much in flight that no more of it may stand behind the engines' places."""

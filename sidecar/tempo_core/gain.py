@@ -4,8 +4,8 @@ Soft gain is that of arXiv 2504.20068 version 1, hard gain (`decay: hard`) the t
 ledger follows one response; a program's ledger adds its calls up. Times are absolute, in seconds, of any one clock.
 """
 
-from dataclasses import dataclass
 from math import inf, nan
+from typing import NamedTuple
 
 from tempo_core.slo import GainRule, Pattern, SLOClass
 
@@ -27,8 +27,7 @@ def token_value(rule: GainRule, prompt_tokens: float, output_tokens: float) -> f
     return rule.weight * (rule.input_token * prompt_tokens + rule.output_token * output_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a response, or a whole program, ended."""
 
     slo_class: str

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 from math import isnan
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.registry import Collector
 
-from tempo_api.children import Children
 from tempo_api.openai import Ending
+from tempo_api.tallies import Counters, Histograms
 from tempo_core.gain import Outcome
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300)
@@ -38,29 +38,29 @@ class Metrics:
 
     def ended(self, slo_class: str, ending: Ending) -> None:
         """Count a request out. `slo_class` is empty for one that was refused before it had a class."""
-        self.requests[slo_class, ending.value].inc()
+        self.requests.inc(slo_class, ending.value)
 
     def completed(self, outcome: Outcome, *, streamed: bool) -> None:
         """Record a completed request."""
         name = outcome.slo_class
-        self.attained[name].inc(outcome.attained)
-        self.gain[name].inc(outcome.gain)
-        self.prompt_tokens[name].inc(outcome.prompt_tokens)
-        self.output_tokens[name].inc(outcome.output_tokens)
-        self.ttlt[name].observe(outcome.ttlt_s)
+        self.attained.inc(name, by=outcome.attained)
+        self.gain.inc(name, by=outcome.gain)
+        self.prompt_tokens.inc(name, by=outcome.prompt_tokens)
+        self.output_tokens.inc(name, by=outcome.output_tokens)
+        self.ttlt.observe(name, outcome.ttlt_s)
         if streamed and not isnan(outcome.ttft_s):
-            self.ttft[name].observe(outcome.ttft_s)
+            self.ttft.observe(name, outcome.ttft_s)
         if streamed and not isnan(outcome.tbt_s):
-            self.tbt[name].observe(outcome.tbt_s)
+            self.tbt.observe(name, outcome.tbt_s)
 
     def program_ended(self, outcome: Outcome) -> None:
         """Record a program that began and ended here; its requests were recorded one by one."""
-        self.gain[outcome.slo_class].inc(outcome.gain)
+        self.gain.inc(outcome.slo_class, by=outcome.gain)
 
     def bound(self, slo_class: str, *, covered: bool) -> None:
         """Record whether a response kept within its predicted bound."""
-        self.bounded[slo_class].inc()
-        self.covered[slo_class].inc(covered)
+        self.bounded.inc(slo_class)
+        self.covered.inc(slo_class, by=covered)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read when scraped."""
@@ -75,9 +75,8 @@ class Metrics:
 
         self.registry.register(Scraped())
 
-    def _counter(self, name: str, text: str, *labels: str) -> Children[Counter]:
-        return Children(Counter(f"tempo_sidecar_{name}", text, ("slo_class", *labels), registry=self.registry))
+    def _counter(self, name: str, text: str, *labels: str) -> Counters:
+        return Counters(f"tempo_sidecar_{name}", text, ("slo_class", *labels), self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Children[Histogram]:
-        name = f"tempo_sidecar_{name}"
-        return Children(Histogram(name, text, ("slo_class",), buckets=buckets, registry=self.registry))
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histograms:
+        return Histograms(f"tempo_sidecar_{name}", text, "slo_class", bounds, self.registry)

@@ -1,7 +1,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from tempo_api.http.messages import answer_head, chunk, forwarded_headers, frame, origin_of, request_head
+from tempo_api.http.messages import answer_head, by_name, chunk, forwarded_headers, frame, origin_of, request_head
 
 LENGTH = [(b"content-length", b"4")]
 
@@ -58,7 +58,7 @@ def test_a_line_break_in_a_header_is_refused(value):
     ],
 )
 def test_how_an_answers_end_is_told(method, status, fields, version, streams, chunked, kept, length_told):
-    framing = frame(method, status, fields, version, streams=streams, kept=True)
+    framing = frame(method, status, by_name(fields), version, streams=streams, kept=True)
     assert (framing.chunked, framing.keep_alive) == (chunked, kept)
     head = answer_head(status, b"", fields, framing, {})
     assert (b"content-length: 4" in head, b"transfer-encoding: chunked" in head) == (length_told, chunked)
@@ -67,7 +67,7 @@ def test_how_an_answers_end_is_told(method, status, fields, version, streams, ch
 
 def test_our_fields_take_the_place_of_the_upstreams():
     fields = [(b"x-a", b"theirs"), (b"x-b", b"theirs"), (b"set-cookie", b"1"), (b"set-cookie", b"2")]
-    framing = frame("GET", 204, fields, (1, 1), streams=False, kept=True)
+    framing = frame("GET", 204, by_name(fields), (1, 1), streams=False, kept=True)
     head = answer_head(204, b"No Content", fields, framing, {"X-A": "ours"})
     assert head == (b"HTTP/1.1 204 No Content\r\nx-b: theirs\r\nset-cookie: 1\r\nset-cookie: 2\r\nX-A: ours\r\n\r\n")
 

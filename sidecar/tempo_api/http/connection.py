@@ -6,7 +6,7 @@ from typing import Final
 
 import httptools
 
-from tempo_api.http.messages import Fields, field
+from tempo_api.http.messages import Fields, by_name
 from tempo_api.openai import APIError, Ending
 
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -44,6 +44,8 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.reason = b""
         self.fields: Fields = []
+        self.named: dict[bytes, bytes] = {}
+        """The same by name."""
         self.heard_s = 0.0
         """When something was last sent or came, by the loop's clock."""
         self.paused = False
@@ -224,12 +226,13 @@ class Connection(asyncio.Protocol):
         self.status = self._parser.get_status_code()
         if self.status < 200:
             return  # the answer itself follows
-        coding = field(self.fields, b"transfer-encoding")
+        self.named = by_name(self.fields)
+        coding = self.named.get(b"transfer-encoding", b"")
         size = sum([len(name) + len(value) for name, value in self.fields])
         if size > MAX_HEAD_BYTES or coding.lower() not in {b"", b"chunked"}:
             raise ValueError("a head that can't be passed on")
         self._begun, self._loose_bytes = True, 0
-        self._until_close = not coding and not field(self.fields, b"content-length")
+        self._until_close = not coding and b"content-length" not in self.named
         self._whole = self._headless
 
     def on_body(self, piece: bytes) -> None:

@@ -10,16 +10,18 @@ from multidict import CIMultiDict, MultiMapping
 Fields = list[tuple[bytes, bytes]]
 """An answer's header fields in order; names in lower case."""
 
-_HOP_BY_HOP: Final = (
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 _HOP_BY_HOP_FIELDS: Final = frozenset(name.encode() for name in _HOP_BY_HOP)
 # Made anew for the upstream; without accept-encoding its answer is plain, so that it can be metered.
@@ -60,9 +62,10 @@ def origin_of(base_url: str) -> Origin:
 
 def forwarded_headers(headers: MultiMapping[str], drop: Collection[str] = ()) -> CIMultiDict[str]:
     """A request's headers without those that belong to one connection, and without `drop` (in lower case)."""
-    gone = {*_HOP_BY_HOP, *drop}
-    for value in headers.getall("connection", ()):
-        gone.update([name.strip().lower() for name in value.split(",")])
+    gone = _HOP_BY_HOP.union(drop)
+    if "connection" in headers:
+        listed = ",".join(headers.getall("connection")).split(",")
+        gone = gone.union([name.strip().lower() for name in listed])
     return CIMultiDict([pair for pair in headers.items() if pair[0].lower() not in gone])
 
 
@@ -102,26 +105,30 @@ class Framing(NamedTuple):
     """Header lines, each with its end."""
 
 
-def frame(method: str, status: int, fields: Fields, version: tuple[int, int], *, streams: bool, kept: bool) -> Framing:
+def frame(
+    method: str, status: int, named: Mapping[bytes, bytes], version: tuple[int, int], *, streams: bool, kept: bool
+) -> Framing:
     """Decide how an answer to a client is framed.
 
     Args:
         method: of the request.
         status: of the answer.
-        fields: of the answer.
+        named: fields of the answer, as `by_name` gives them.
         version: of HTTP that the client speaks; before 1.1 there are no chunks.
         streams: its length is not to be told, even if it is known.
         kept: the client wants to keep its connection.
 
     """
     bodyless = method == "HEAD" or status in _BODYLESS
-    measured = bodyless or bool(field(fields, b"content-length") and not streams)
+    measured = bodyless or (b"content-length" in named and not streams)
     modern = version >= (1, 1)
     kept = kept and (measured or modern)
     add = "" if measured or not modern else "transfer-encoding: chunked\r\n"
     if not (kept and modern):
         add += f"connection: {'keep-alive' if kept else 'close'}\r\n"
     drop = _NO_LENGTH if status == 204 or not measured else _NOTHING
+    if listed := named.get(b"connection"):
+        drop |= {name.strip().lower() for name in listed.split(b",")}
     return Framing(modern and not measured, kept, drop, add)
 
 
@@ -137,8 +144,6 @@ def answer_head(status: int, reason: bytes, fields: Fields, framing: Framing, ex
 
     """
     gone = _left_out(framing.drop, tuple(extra))
-    if connection := field(fields, b"connection"):
-        gone |= {name.strip().lower() for name in connection.split(b",")}
     kept = b"".join([b"%b: %b\r\n" % pair for pair in fields if pair[0] not in gone])
     ours = "".join([f"{name}: {value}\r\n" for name, value in extra.items()])
     return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, kept, (ours + framing.add).encode())
@@ -156,6 +161,9 @@ def chunk(data: bytes, last: bool) -> bytes:
     return coded + b"0\r\n\r\n" if last else coded
 
 
-def field(fields: Fields, name: bytes) -> bytes:
-    """The field's value, or all of them in a row; empty if there is none."""
-    return b",".join([value for key, value in fields if key == name])
+def by_name(fields: Fields) -> dict[bytes, bytes]:
+    """The value of each field, or all of its values in a row."""
+    named = dict(fields)
+    if len(named) == len(fields):
+        return named
+    return {name: b",".join([value for key, value in fields if key == name]) for name in named}

@@ -8,7 +8,7 @@ import aiohttp
 from aiohttp import web
 
 from tempo_api.http.connection import Connection, UpstreamError
-from tempo_api.http.messages import answer_head, chunk, field, forwarded_headers, frame
+from tempo_api.http.messages import answer_head, chunk, forwarded_headers, frame
 from tempo_api.http.upstream import CONNECT_TIMEOUT_S, IDLE_S, READ_TIMEOUT_S, Connections
 from tempo_api.openai import Ending, error_event
 
@@ -99,7 +99,7 @@ async def relay(
 
 
 def _content_type(answer: Connection) -> str:
-    value, _, _ = field(answer.fields, b"content-type").partition(b";")
+    value, _, _ = answer.named.get(b"content-type", b"").partition(b";")
     return value.strip().lower().decode("latin-1") or "application/octet-stream"
 
 
@@ -141,7 +141,7 @@ class _Delivery:
         framing = frame(
             request.method,
             answer.status,
-            answer.fields,
+            answer.named,
             request.version,
             streams=self._streams,
             kept=request.keep_alive,
