@@ -225,9 +225,7 @@ class Gate:
     def _rank(self, now_s: float, engines: Engines) -> None:
         """Who loses most by waiting comes first; a class's turns go first to tenants that are not ahead of others."""
         held = list(self._held.values())
-        snapshot = Snapshot([Entry(job) for job in held], engines.places, 0, _together(engines), self.settings)
-        view = outlook(snapshot, now_s)
-        order: list[int] = np.lexsort((view.arrival, view.slack_s, -view.loss_density)).tolist()
+        order = [0] if len(held) == 1 else _by_loss(held, now_s, engines, self.settings)
         leads, burst = self.shares.leads(self._tenants), _BURST_S * engines.tokens_per_s
         turns: dict[str, list[tuple[bool, int]]] = {}
         for turn, i in enumerate(order):
@@ -251,6 +249,13 @@ def engines(replicas: Sequence[Replica]) -> Engines:
     places = [replica.places or _USUAL_PLACES for replica in replicas]
     speed = sum(replica.tokens_per_s for replica in replicas)
     return Engines(sum(places), speed, len(replicas), steps[0] if steps else StepTime())
+
+
+def _by_loss(jobs: Sequence[Job], now_s: float, engines: Engines, settings: Settings) -> list[int]:
+    """Indices of these, whoever loses most by waiting first."""
+    view = outlook(Snapshot([Entry(job) for job in jobs], engines.places, 0, _together(engines), settings), now_s)
+    order: list[int] = np.lexsort((view.arrival, view.slack_s, -view.loss_density)).tolist()
+    return order
 
 
 def _together(engines: Engines) -> StepTime:

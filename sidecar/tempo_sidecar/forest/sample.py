@@ -100,7 +100,7 @@ class Sample:
         self._truncated = np.zeros(capacity, dtype=np.bool_)
         self._order = np.zeros(capacity, dtype=np.int64)
         self._codes: dict[str, int] = {}
-        self._counts: list[int] = []
+        self._places: list[list[int]] = []  # of each class, in no order
         self._size = 0
         self.seen = 0
         """Completions so far, forgotten ones included."""
@@ -118,16 +118,16 @@ class Sample:
         if slo_class not in self._codes:
             if len(self._codes) == _CLASSES:
                 return
-            self._codes[slo_class] = len(self._counts)
-            self._counts.append(0)
+            self._codes[slo_class] = len(self._places)
+            self._places.append([])
         code = self._codes[slo_class]
         place = self._place()
+        self._places[code].append(place)
         self._rows[place] = row
         self._rows[place, CLASS] = code
         self._tokens[place] = min(max(output_tokens, 1.0), _LONGEST)
         self._truncated[place] = truncated
         self._order[place] = self.seen
-        self._counts[code] += 1
         self.seen += 1
 
     def records(self) -> Records:
@@ -145,7 +145,7 @@ class Sample:
         if self._size < len(self._tokens):
             self._size += 1
             return self._size - 1
-        most = int(np.argmax(self._counts))
-        place = int(self._rng.choice(np.flatnonzero(self._rows[:, CLASS] == most)))
-        self._counts[most] -= 1
-        return place
+        most = max(self._places, key=len)
+        one = int(self._rng.integers(len(most)))
+        most[one], most[-1] = most[-1], most[one]
+        return most.pop()
