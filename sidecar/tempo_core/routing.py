@@ -53,8 +53,9 @@ class Demand(NamedTuple):
 
 PROMPT_SHARE: Final = 0.1
 """A prompt token's work, in output tokens: prefill is batched, decoding goes token by token."""
-LOOKAHEAD: Final = 0.125
-"""Requests beyond its places that a replica is given, as a share of them, so that none of these stands empty."""
+LOOKAHEAD: Final = 1 / 32
+"""Requests beyond its places that a replica is given, as a share of them and at least one, so that a place that falls
+free is taken at once. No more: behind the places it is first come first served."""
 RANKED_LOOKAHEAD: Final = 4.0
 """The same where the engine ranks. It knows more of each request, and may choose at the moment when a place falls free;
 who is held here has to wait for two such moments, which is too long for a stream where requests are long and few."""

@@ -72,17 +72,18 @@ def test_a_stream_goes_where_it_starts_in_time_though_more_work_is_left_elsewher
     assert chosen([full, roomy], SOME) == "full"
 
 
-def test_room_is_its_places_and_an_eighth_more():
+def test_room_is_its_places_and_a_thirty_second_more_but_at_least_one():
     replica = Replica("a", True, 0, 1.0, in_flight=5, places=16)
-    assert room(replica) == 13
-    assert room(replica._replace(in_flight=18)) == 0
+    assert room(replica) == 12
+    assert room(replica._replace(in_flight=17)) == 0
+    assert room(replica._replace(places=256)) == 259
 
 
 def test_an_engine_that_ranks_its_queue_is_given_four_times_its_places_to_choose_from():
     replica = Replica("a", True, 0, 1.0, in_flight=5, places=16, ranks=True)
     assert room(replica) == 75
     assert room(replica._replace(in_flight=80)) == 0
-    assert room(replica, crowds=True) == 13
+    assert room(replica, crowds=True) == 12
 
 
 def test_a_replica_that_does_not_say_how_many_it_runs_has_room():
