@@ -31,6 +31,10 @@ def test_headers_of_one_connection_go_no_further():
     assert len(headers) == 9
 
 
+def test_the_values_of_a_field_that_is_there_twice_are_taken_in_a_row():
+    assert by_name([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]) == {b"a": b"1,3", b"b": b"2"}
+
+
 def test_a_request_head_has_what_this_hop_needs_and_nothing_of_the_last_ones():
     headers = {"Host": "client", "Content-Length": "9", "Expect": "100-continue", "Accept-Encoding": "br", "X": "ä"}
     head = request_head("POST", "/x?y", "engine:8000", headers, 0)

@@ -12,7 +12,7 @@ from support.k8s.cluster import an_operator
 from support.k8s.proxy import proxying
 from support.k8s.samples import a_pool
 from support.processes import until
-from tempo_operator.kinds import EVENT, POOL, STATEFUL_SET
+from tempo_operator.kinds import EVENT, POOL, SLO_CLASS, STATEFUL_SET
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -83,6 +83,26 @@ async def test_a_pool_changed_while_its_status_is_written_is_looked_at_again(clu
         proxy.before = change
         await cluster.client.patch(POOL, namespace, "pool", {"spec": {"replicas": wanted}})
         await until(restarted, 30)
+
+
+async def test_so_is_a_class(cluster, chat, between):
+    proxy, _, _ = between
+    path = SLO_CLASS.path(None, chat, "status")
+
+    async def change(_, asked):
+        if asked.endswith(path):
+            proxy.before = None
+            await cluster.client.patch(SLO_CLASS, None, chat, {"spec": {"gain": {"weight": 3}}})
+
+    async def accepted():
+        slo_class = await cluster.client.get(SLO_CLASS, None, chat)
+        changed = slo_class["spec"]["gain"]["weight"] == 3
+        return changed and slo_class["status"]["observedGeneration"] == slo_class["metadata"]["generation"]
+
+    with proxy.blind():
+        proxy.before = change
+        await cluster.client.patch(SLO_CLASS, None, chat, {"spec": {"gain": {"weight": 2}}})
+        await until(accepted, 30)
 
 
 @pytest.mark.parametrize(("status", "headers"), [(429, {"Retry-After": "1"}), (409, {}), (500, {}), (503, {})])
