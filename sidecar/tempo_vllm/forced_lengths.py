@@ -1,7 +1,8 @@
 """Answers of a given length, which nobody but the sampler knows: for replaying workloads, never for serving.
 
-    --logits-processors tempo_vllm.forced_lengths:ForcedLengths      vLLM's model runner V1 (CPUs; older versions)
-    --logits-processors tempo_vllm.forced_lengths:ForcedLengthsV2    model runner V2 (GPUs, in newer versions)
+    --logits-processors tempo_vllm.forced_lengths:ForcedLengths
+
+works with both of vLLM's model runners: V1 (CPUs; older versions) and V2 (GPUs, in newer versions).
 
 A request says `vllm_xargs: {"forced_output_tokens": n}`. Tokens that would stop it are forbidden for n - 1 tokens, and
 one of them is forced as the n-th, so `usage.completion_tokens` is n. Its `max_tokens` stays the caller's cap, which is
@@ -77,7 +78,7 @@ class _Forced:
     """The request's own list, which grows."""
 
 
-class ForcedLengths(LogitsProcessor):  # type: ignore[misc]  # vLLM is not read by the checker
+class ForcedLengthsV1(LogitsProcessor):  # type: ignore[misc]  # vLLM is not read by the checker
     """For model runner V1."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:  # noqa: ARG002  # vLLM's signature
@@ -141,3 +142,17 @@ class ForcedLengthsV2(LogitsProcessorV2):  # type: ignore[misc]
         last = ctx.seq_lens_upper_bound_np[: len(slots)] + 1 >= lengths
         rows = [(row, self._stops[slots[row]], bool(last[row])) for row in np.flatnonzero(lengths).tolist()]
         return self._mask.apply(logits, rows) if rows else logits
+
+
+class ForcedLengths(LogitsProcessor, LogitsProcessorV2):  # type: ignore[misc]
+    """Becomes the one of the two that fits: each runner wants a class of its own kind and calls it in its own way."""
+
+    def __new__(cls, vllm_config: Any, *runners: Any, **named: Any) -> Any:
+        """`runners`: `device, is_pin_memory` from V1, `req_states` from V2."""
+        fitting = ForcedLengthsV2 if len(runners) + len(named) == 1 else ForcedLengthsV1
+        return fitting(vllm_config, *runners, **named)
+
+    @classmethod
+    def validate_params(cls, sampling_params: Any) -> None:
+        """Refuse a request that asks for what can't be (HTTP 400)."""
+        forced_tokens(sampling_params)

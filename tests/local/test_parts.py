@@ -57,6 +57,24 @@ def test_the_environment_that_the_pool_asks_for_wins():
     assert env["VLLM_CPU_KVCACHE_SPACE"] == "1"
 
 
+def test_on_gpus_vllm_keeps_its_own_settings_and_every_engine_has_gpus_of_its_own():
+    engines = [named(name, made(cpu=False, gpus=(("0", "1"), ("GPU-c", "GPU-d")))) for name in ("engine-0", "engine-1")]
+    assert [engine.env["CUDA_VISIBLE_DEVICES"] for engine in engines] == ["0,1", "GPU-c,GPU-d"]
+    for engine in engines:
+        assert "--enforce-eager" not in engine.argv
+        assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in engine.env
+
+
+def test_where_gpus_cannot_be_told_vllm_finds_its_own():
+    assert "CUDA_VISIBLE_DEVICES" not in named("engine-0", made(cpu=False)).env
+
+
+def test_on_cpus_engines_are_not_compiled():
+    engine = named("engine-0", made())
+    assert "--enforce-eager" in engine.argv
+    assert engine.env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
 def test_a_plugged_engine_schedules_with_tempo_and_reports_to_its_sidecar():
     engine, sidecar = made()[:2]
     assert following(engine.argv, "--scheduler-cls") == "tempo_vllm.scheduler.Tempo"
@@ -132,3 +150,4 @@ def test_memory_is_estimated_from_replicas_cache_and_weights():
     model = Model("m", offline=True, weight_bytes=500_000_000)
     pool = build_pool(load_manifests(MANIFESTS.replace("OMP_NUM_THREADS", "VLLM_CPU_KVCACHE_SPACE")))
     assert memory_gb(pool, model) == pytest.approx(2 * (2.0 + 2.0 + 0.5))
+    assert memory_gb(pool, model, cpu=False) == pytest.approx(2 * 2.0)

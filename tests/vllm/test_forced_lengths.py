@@ -50,6 +50,14 @@ def processor(forced):
     return forced.ForcedLengths(None, torch.device("cpu"), is_pin_memory=False)
 
 
+def test_both_of_vllms_model_runners_take_the_same_class(forced):
+    interface = pytest.importorskip(
+        "vllm.v1.worker.gpu.sample.logits_processor", reason="a vLLM whose model runner V2 takes no logits processors"
+    )
+    assert issubclass(forced.ForcedLengths, interface.LogitsProcessor)
+    assert issubclass(forced.ForcedLengths, forced.LogitsProcessor)
+
+
 def test_stop_tokens_are_forbidden_until_the_last_token_which_is_one(processor):
     output = []
     processor.update_state(update(added=[added(0, 3, output)]))
@@ -92,7 +100,9 @@ def slots(forced):
     """A processor for model runner V2 and the prompt lengths of its slots."""
     prompts = np.zeros(4, dtype=np.int32)
     state = SimpleNamespace(device=torch.device("cpu"), max_num_reqs=4, prompt_len=SimpleNamespace(np=prompts))
-    return forced.ForcedLengthsV2(None, state), prompts
+    processor = forced.ForcedLengths(None, state)
+    assert isinstance(processor, forced.ForcedLengthsV2)
+    return processor, prompts
 
 
 def context(*places):

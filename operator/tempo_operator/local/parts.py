@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from tempo_api.manifest import ManifestError, Pool
 from tempo_operator.commands import LOOPBACK, plugin_env, router_argv, sidecar_argv, url, vllm_argv
+from tempo_operator.local.gpus import VISIBLE_ENV
 from tempo_operator.local.models import Model
 
 DRAIN_S: Final = 10.0
@@ -25,6 +26,13 @@ _DRAIN: Final = ("--drain-seconds", f"{DRAIN_S:g}")
 _LONGEST_NAME: Final = 200
 """Characters of a folder's name; file systems take 255 bytes."""
 _KV_CACHE_ENV: Final = "VLLM_CPU_KVCACHE_SPACE"
+_CPU_ENV: Final = {
+    "OMP_NUM_THREADS": "1",  # with more, one busy neighbour on the machine costs most of the speed
+    # Without this, vLLM runs a CPU worker in a process of its own, and the engine core spins a core to wait for it.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    _KV_CACHE_ENV: f"{KV_CACHE_GB:g}",
+}
 _START_S: Final = 600.0
 _DOWNLOAD_S: Final = 3600.0
 """How long an engine may take to become ready: on a busy machine, and where it has to fetch its model first."""
@@ -84,6 +92,10 @@ class Local:
     """API keys, for the router; None: anybody may ask."""
     state: Path | None = None
     """Where sidecars keep what they learned, from one run to the next; None: in `folder`."""
+    cpu: bool = True
+    """Whether vLLM is a build for CPUs."""
+    gpus: tuple[tuple[str, ...], ...] = ()
+    """For each engine the GPUs that are its own, as CUDA_VISIBLE_DEVICES names them; empty: what vLLM finds."""
 
     @property
     def config_file(self) -> Path:
@@ -117,14 +129,16 @@ def parts(pool: Pool, local: Local) -> list[Part]:
     return [*pairs, _router(pool, local)]
 
 
-def memory_gb(pool: Pool, model: Model) -> float:
-    """What the pool's engines will take, roughly.
+def memory_gb(pool: Pool, model: Model, *, cpu: bool = True) -> float:
+    """What the pool's engines will take of this machine's memory, roughly; a GPU's own is vLLM's to check.
 
     Raises:
         ManifestError: for an `engine.env` that can't be used here.
 
     """
     env = _pool_env(pool)
+    if not cpu:
+        return pool.replicas * ENGINE_GB
     try:
         kv_cache_gb = float(env.get(_KV_CACHE_ENV, KV_CACHE_GB))
     except ValueError as error:
@@ -136,21 +150,19 @@ def memory_gb(pool: Pool, model: Model) -> float:
 def _engine(pool: Pool, local: Local, replica: int) -> Part:
     port = local.ports.engines[replica]
     argv = vllm_argv(pool, local.python, local.model.source, port, plugged=local.plugged)
-    env = {
-        "OMP_NUM_THREADS": "1",  # with more, one busy neighbour on the machine costs most of the speed
-        # Without this, vLLM runs a CPU worker in a process of its own, and the engine core spins a core to wait for it.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        _KV_CACHE_ENV: f"{KV_CACHE_GB:g}",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
+    env = {"VLLM_NO_USAGE_STATS": "1"}
+    if local.cpu:
+        argv.append("--enforce-eager")  # compiling takes a minute, and makes small models no faster
+        env |= _CPU_ENV
+    elif local.gpus:
+        env[VISIBLE_ENV] = ",".join(local.gpus[replica])
     if local.model.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if local.plugged:
         env |= plugin_env(str(local.config_file), str(local.status_file(replica)))
     return Part(
         name=f"engine-{replica}",
-        argv=(*argv, "--enforce-eager", *pool.spec.engine.args, *local.engine_args),
+        argv=(*argv, *pool.spec.engine.args, *local.engine_args),
         url=url(port),
         ready_path="/health",
         env=env | _pool_env(pool),

@@ -14,6 +14,7 @@ from tempo_operator.local.config import Config, Wishes, read_config, write_atomi
 from tempo_operator.local.display import Display
 from tempo_operator.local.errors import UpError
 from tempo_operator.local.follow import Follower
+from tempo_operator.local.gpus import shares, visible_gpus, vllm_is_for_cpus
 from tempo_operator.local.guard import adopt_orphans, end_descendants
 from tempo_operator.local.models import require_vllm, resolve
 from tempo_operator.local.parts import Local, Part, memory_gb, parts
@@ -86,7 +87,9 @@ def _prepare(options: Options, display: Display) -> _Run:
     pool = config.pool
     require_vllm()
     model = resolve(pool.spec.model)
-    require_memory(memory_gb(pool, model))
+    cpu = vllm_is_for_cpus()
+    require_memory(memory_gb(pool, model, cpu=cpu))
+    gpus = () if cpu else visible_gpus()
     ports = choose_ports(options.port, pool.replicas)
     folder = options.log_dir or _state_folder() / f"{pool.name}-{ports.router}"
     local = Local(
@@ -98,6 +101,8 @@ def _prepare(options: Options, display: Display) -> _Run:
         engine_args=options.engine_args,
         keys=options.keys,
         state=options.state_dir and options.state_dir.absolute(),
+        cpu=cpu,
+        gpus=shares(gpus, pool.replicas, pool.spec.engine.tensor_parallel_size) if gpus else (),
     )
     made = parts(pool, local)
     _lay_out(options, local, made, config)
