@@ -1,15 +1,13 @@
 """What a request will cost, guessed well enough to balance replicas: they are told exact figures only afterwards."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tempo_api.prompt import prompt_estimate
+from tempo_core.lengths import ClassLengths
 
 _PROMPTS: Final = (b'"messages"', b'"prompt"', b'"input"')
 _MOST_CHOICES: Final = 128
-_FIRST_GUESS: Final = 256.0
-_MEMORY: Final = 0.05
-"""The share of a class's mean length that its latest answer makes."""
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
@@ -23,19 +21,20 @@ def prompt_of(raw: bytes) -> bytes:
     return raw[min(starts) :] if starts else b""
 
 
-class OutputLengths:
-    """The mean output length of each class, in tokens."""
+class Expected(NamedTuple):
+    """How many tokens an answer is likely to have, all its choices together."""
 
-    def __init__(self) -> None:
-        self._means: dict[str, float] = {}
+    mean: int
+    median: int
 
-    def expected(self, slo_class: str, body: Mapping[str, Any], cap: int | None) -> int:
-        """How many tokens the answer is likely to have, all its choices together; `cap`: `output_cap(body)`."""
-        mean = self._means.get(slo_class, _FIRST_GUESS)
+
+class OutputLengths(ClassLengths):
+    """The usual output length of each class, in tokens."""
+
+    def expected(self, slo_class: str, body: Mapping[str, Any], cap: int | None) -> Expected:
+        """What an answer to `body` is likely to have; `cap`: `output_cap(body)`."""
         choices = min(max(body.get("n") or 1, 1), _MOST_CHOICES)
-        return choices * max(round(mean if cap is None else min(mean, cap)), 1)
-
-    def learn(self, slo_class: str, tokens: int) -> None:
-        """An answer is complete."""
-        mean = self._means.get(slo_class, float(tokens))
-        self._means[slo_class] = mean + _MEMORY * (tokens - mean)
+        mean, median = self.usual(slo_class)
+        if cap is not None:
+            mean, median = min(mean, cap), min(median, cap)
+        return Expected(choices * max(round(mean), 1), choices * max(round(median), 1))

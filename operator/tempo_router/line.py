@@ -11,6 +11,7 @@ from typing import Final
 from tempo_api.jobs import without_promise
 from tempo_api.openai import APIError, Ending
 from tempo_core.admission import Gate, engines
+from tempo_core.graphs import Forecast
 from tempo_core.lengths import exponential_grid
 from tempo_core.programs import Call
 from tempo_core.routing import Demand, Replica, candidates, choose, room, work_tokens
@@ -37,6 +38,10 @@ class Turn:
     tenant: str = ""
     call: Call | None = None
     """Its place in a program."""
+    forecast: Forecast | None = None
+    """What is expected of that program."""
+    median_tokens: float = 0.0
+    """Half of the answers are no longer; 0: as `demand` says."""
     prefix: Sequence[int] = ()
     """Keys of its prompt (`tempo_core.prefixes`)."""
     max_tokens: int = 1 << 20
@@ -59,19 +64,27 @@ class Turn:
         return work_tokens(self.demand.prompt_tokens, self.demand.output_tokens)
 
     def job(self) -> Job:
-        """The request as a scheduler sees it."""
+        """The request as a scheduler sees it.
+
+        Its length goes by the median: few answers are much longer than most, and by the mean, which these few make,
+        the gate gave up on too many.
+        """
         slo, call, demand = self.demand.slo, self.call, self.demand
+        forecast = None if self.degraded else self.forecast
         return Job(
             self.id,
             slo,
             arrival_s=self.arrival_s,
             prompt_tokens=round(demand.prompt_tokens),
             max_tokens=self.max_tokens,
-            lengths=exponential_grid(demand.output_tokens, self.max_tokens),
+            lengths=exponential_grid(self.median_tokens or demand.output_tokens, self.max_tokens),
             deadline_s=self.arrival_s - demand.elapsed_s + demand.deadline_s,
             program=call and call.program,
             program_arrival_s=call and call.program_arrival_s,
             banked_gain=call.banked_gain if call else 0.0,
+            latest_s=forecast.latest_s if forecast else None,
+            later_prompt_tokens=forecast.prompt_tokens_left if forecast else 0.0,
+            later_output_tokens=forecast.output_tokens_left if forecast else 0.0,
             tenant=self.tenant,
         )
 

@@ -15,6 +15,7 @@ from tempo_api.intake import Resolved, resolve
 from tempo_api.manifest import Pool
 from tempo_api.openai import APIError, Ending, output_cap, parse_body
 from tempo_api.wire import INTAKE_HEADER
+from tempo_core.graphs import Forecast, PatternGraphs
 from tempo_core.prefixes import chain
 from tempo_core.programs import Programs
 from tempo_core.routing import Demand
@@ -66,6 +67,7 @@ class Service:
         self._metrics = metrics
         self._clock = clock
         self._programs = Programs()
+        self._graphs = PatternGraphs()
         self._lengths = OutputLengths()
         # Unlike those of any other router, and far cheaper than a random one for each request.
         self._ids = map(f"{secrets.token_hex(8)}{{:016x}}".format, count())
@@ -84,10 +86,10 @@ class Service:
         resolved = resolve(request.headers, body, self.pool, self._programs, arrival_s, principal.grant)
         request[_BOOKED] = True
         books, entry = Books(resolved, arrival_s, prompt_tokens(body), self._clock), entry_of(request)
-        ending, turn = Ending.INTERNAL, None
+        ending, turn, forecast = Ending.INTERNAL, None, self._forecast(resolved, books)
         try:
             with principal.hold(resolved.slo.name):
-                turn = self._turn(raw, body, resolved, books)
+                turn = self._turn(raw, body, resolved, books, forecast)
                 headers = self._headers(request, principal, entry)
                 errand = Errand(request, raw, headers, turn, resolved.intake, books, model)
                 relayed = await self._forwarder.send(errand, request.app[CONNECTIONS])
@@ -142,23 +144,36 @@ class Service:
 
     def expire(self) -> None:
         """End the programs that have been idle."""
-        for outcome in self._programs.expire(self._clock()):
+        now_s = self._clock()
+        self._graphs.expire(now_s)
+        for outcome in self._programs.expire(now_s):
             self._metrics.program_ended(outcome)
 
-    def _turn(self, raw: bytes, body: Mapping[str, Any], resolved: Resolved, books: Books) -> Turn:
+    def _forecast(self, resolved: Resolved, books: Books) -> Forecast | None:
+        """What is to come of the request's program, by those that this router has seen end."""
+        if not resolved.call:
+            return None
+        final = resolved.intake.final
+        return self._graphs.begin(resolved.call, resolved.slo, books.prompt_tokens, books.arrival_s, final=final)
+
+    def _turn(
+        self, raw: bytes, body: Mapping[str, Any], resolved: Resolved, books: Books, forecast: Forecast | None
+    ) -> Turn:
         slo, call, arrival_s = resolved.slo, resolved.call, books.arrival_s
         for what in resolved.clamped:
             self._metrics.clamped.inc(what)
         began_s = call.program_arrival_s if call else arrival_s
-        due_s = call.deadline_s if call else arrival_s + slo.deadline_s()
+        due_s = forecast.due_s if forecast else arrival_s + slo.deadline_s()
         cap = output_cap(body)
-        output_tokens = self._lengths.expected(slo.name, body, cap)
+        output = self._lengths.expected(slo.name, body, cap)
         return Turn(
             next(self._ids),
-            Demand(slo, books.prompt_tokens, output_tokens, arrival_s - began_s, due_s - began_s),
+            Demand(slo, books.prompt_tokens, output.mean, arrival_s - began_s, due_s - began_s),
             arrival_s,
             resolved.intake.tenant,
             call,
+            forecast,
+            output.median,
             chain(prompt_of(raw)) if len(self._upstreams.fleet.urls) > 1 else (),
             cap or _NO_CAP,
             streams=bool(body.get("stream")),
@@ -172,8 +187,11 @@ class Service:
             self.line.ended(turn, outcome.prompt_tokens, outcome.output_tokens)
         if ending is Ending.COMPLETED:
             self._lengths.learn(outcome.slo_class, outcome.output_tokens)
-        if resolved.call and (program := self._programs.end(resolved.call, outcome, self._clock())):
-            self._metrics.program_ended(program)
+        if resolved.call:
+            now_s = self._clock()
+            self._graphs.end(resolved.call, outcome, now_s)
+            if program := self._programs.end(resolved.call, outcome, now_s):
+                self._metrics.program_ended(program)
 
     def _headers(self, request: web.Request, principal: Principal, entry: Entry) -> CIMultiDict[str]:
         """The client's headers as they go on: none that only the router may set, and always an id."""

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite, log
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,42 @@ def default_grid(max_tokens: float) -> tuple[float, ...]:
 def exponential_grid(mean: float, cap: float) -> tuple[float, ...]:
     """The grid where only the mean length is known, and that no response is longer than the cap."""
     return tuple(min(max(-mean * log(1.0 - p), 1.0), max(cap, 1.0)) for p in GRID)
+
+
+class Usual(NamedTuple):
+    """How long a class's responses have been lately, in tokens."""
+
+    mean: float
+    median: float
+
+
+class ClassLengths:
+    """The usual length of each class: all that a router knows, whose sidecars know more.
+
+    The median moves up by a step with every response that is longer and down with every one that is shorter (stochastic
+    approximation, Robbins and Monro, 1951).
+    """
+
+    def __init__(self) -> None:
+        self._usual: dict[str, Usual] = {}
+
+    def usual(self, slo_class: str) -> Usual:
+        """Of this class."""
+        return self._usual.get(slo_class, _FIRST_GUESS)
+
+    def learn(self, slo_class: str, tokens: int) -> None:
+        """A response is complete."""
+        known = self._usual.get(slo_class)
+        if known is None:
+            self._usual[slo_class] = Usual(tokens, tokens)
+            return
+        step = 1.0 + _MEMORY if tokens > known.median else 1.0 / (1.0 + _MEMORY)
+        self._usual[slo_class] = Usual(known.mean + _MEMORY * (tokens - known.mean), max(known.median * step, 1.0))
+
+
+_FIRST_GUESS: Final = Usual(256.0, 256.0)
+_MEMORY: Final = 0.05
+"""The share of a class's usual length that its latest response makes."""
 
 
 def valid_grid(values: Sequence[float]) -> bool:

@@ -11,6 +11,7 @@ from math import inf
 from typing import Final
 
 from tempo_core.graphs import Forecast
+from tempo_core.lengths import ClassLengths, exponential_grid
 from tempo_core.prefixes import PrefixTable
 from tempo_core.programs import Call, Programs
 from tempo_core.routing import Demand, work_tokens
@@ -27,8 +28,6 @@ from tempo_sim.routers import DIRECT, ROUTERS, Offer, Router
 from tempo_sim.units import CallResult, UnitResult, call_outcome, judge
 from tempo_sim.workload import SimCall, SimUnit
 
-_MEDIAN: Final = 2
-"""Where `tempo_core.lengths.GRID` has it."""
 _LAX_S: Final = 3600.0
 """For vLLM's own `priority`, what has no deadline is due after this time, as in the sidecar."""
 _REMEMBERED: Final = 50_000
@@ -88,6 +87,7 @@ class Fleet:
         self._engines = engines
         self._profile = profile
         self._lengths = lengths
+        self._usual = ClassLengths()
         self._blocks_in_one = profile.block_size // block_tokens
         self._graphs = graphs
         self._programs = Programs(idle_s=inf, capacity=len(workload))
@@ -144,7 +144,11 @@ class Fleet:
         grid = self._lengths.predict(state.slo.name, call)
         job = _job(state, index, now_s, grid, program, forecast)
         live = Live(job, answer_tokens(call), Holding(job.id, self._prefix(call)))
-        offer = Offer(job, _demand(job, grid[_MEDIAN], now_s), live.holding.prefix)
+        # The router knows no more of an answer's length than what is usual for its class.
+        usual = self._usual.usual(state.slo.name)
+        seen = exponential_grid(min(usual.median, call.max_tokens), call.max_tokens)
+        demand = _demand(job, min(usual.mean, call.max_tokens), now_s)
+        offer = Offer(_job(state, index, now_s, seen, program, forecast), demand, live.holding.prefix)
         self._calls[job.id] = _Call(unit, index, live, program, offer)
         self._line.join(offer, now_s)
 
@@ -190,6 +194,7 @@ class Fleet:
             if self._graphs:
                 self._graphs.end(done.program, outcome, now_s)
         self._lengths.learn(state.slo.name, call)
+        self._usual.learn(state.slo.name, len(done.live.stamps))
         state.ended.append(ended)
         state.live -= 1
         if state.live:

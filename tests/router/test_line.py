@@ -8,9 +8,11 @@ import pytest
 
 from tempo_api.openai import APIError, Ending
 from tempo_api.state import EngineState
+from tempo_core.graphs import Forecast
+from tempo_core.programs import Call
 from tempo_core.routing import Demand
 from tempo_core.slo import GainRule, Objectives, Overload, Pattern, SLOClass
-from tempo_core.snapshot import Settings
+from tempo_core.snapshot import COLUMNS, Settings
 from tempo_router.fleet import Fleet
 from tempo_router.line import LONGEST_S, NO_REPLICA_S, Line, Turn
 from tempo_router.member import Ticket
@@ -57,6 +59,27 @@ async def refusal(task: Awaitable[Ticket]) -> APIError:
     with pytest.raises(APIError) as caught:
         await task
     return caught.value
+
+
+def test_who_waits_is_seen_with_what_is_left_of_its_program_unless_it_was_degraded():
+    program = Call("p", 1, 90.0, 120.0, 7.0)
+    forecast = Forecast(due_s=120.0, latest_s=150.0, prompt_tokens_left=300.0, output_tokens_left=400.0)
+    turn = Turn("t", Demand(TOOL, 10, 20.0, 10.0, 30.0), 100.0, call=program, forecast=forecast)
+
+    def seen():
+        row = dict(zip(COLUMNS, turn.job().row.tolist(), strict=False))
+        return [row[name] for name in ("due", "latest", "later_prompt", "later_output", "banked")]
+
+    assert seen() == [120.0, 150.0, 300.0, 400.0, 7.0]
+    turn.degraded = True
+    assert seen() == [120.0, 120.0, 0.0, 0.0, 7.0]
+
+
+def test_who_waits_is_taken_to_be_as_long_as_half_of_its_class_at_most():
+    by_mean, by_median = (Turn("t", Demand(TOOL, 10, 900.0), 100.0, median_tokens=m) for m in (0.0, 300.0))
+    of_both = [turn.job().row[len(COLUMNS) :] for turn in (by_mean, by_median)]
+    assert of_both[0][3] == pytest.approx(3 * of_both[1][3], rel=0.01)
+    assert by_median.work == by_mean.work
 
 
 async def test_while_a_replica_has_room_nobody_waits():

@@ -11,6 +11,7 @@ from support.fake_engine import MODEL, FakeEngine, chunk, event
 from support.processes import until
 from support.serving import eventually
 from tempo_api.wire import INTAKE_HEADER, decode_intake
+from tempo_router.line import Line
 
 ASK = {"model": MODEL, "messages": [{"role": "user", "content": "Hello there, engine."}]}
 
@@ -130,6 +131,23 @@ async def test_stages_of_a_program_are_inferred_and_its_outcome_is_counted_at_it
     assert intakes(engine)[3].banked_gain == 3 * (6 + 2 * 4)
     assert await router.metric("tempo_router_programs_attained_total", slo_class="agent") == 1
     assert await router.metric("tempo_router_gain_total", slo_class="agent") == 4 * (6 + 2 * 4)
+
+
+async def test_what_is_to_come_of_a_program_is_known_once_another_like_it_has_ended(start, monkeypatch):
+    left = []
+
+    async def wait(line, turn):
+        left.append(turn.forecast.output_tokens_left)
+        return await as_ever(line, turn)
+
+    as_ever = Line.wait
+    monkeypatch.setattr(Line, "wait", wait)
+    router = await start(FakeEngine(tokens=4, prompt_tokens=6))
+    for name in ("first", "second"):
+        program = {"x-tempo-slo-class": "agent", "x-tempo-program-id": name}
+        await router.post(ASK, **program)
+        await router.post(ASK, **program, **{"x-tempo-program-final": "1"})
+    assert left == pytest.approx([0.0, 0.0, 4.0, 0.0], rel=0.02)
 
 
 async def test_requests_are_counted_by_class_with_their_gain_and_times(start):
