@@ -59,6 +59,11 @@ class Usual(NamedTuple):
     median: float
 
 
+_FIRST_GUESS: Final = Usual(256.0, 256.0)
+_MEMORY: Final = 0.05
+"""The share of a class's usual length that its latest response makes."""
+
+
 class ClassLengths:
     """The usual length of each class: all that a router knows, whose sidecars know more.
 
@@ -81,11 +86,6 @@ class ClassLengths:
             return
         step = 1.0 + _MEMORY if tokens > known.median else 1.0 / (1.0 + _MEMORY)
         self._usual[slo_class] = Usual(known.mean + _MEMORY * (tokens - known.mean), max(known.median * step, 1.0))
-
-
-_FIRST_GUESS: Final = Usual(256.0, 256.0)
-_MEMORY: Final = 0.05
-"""The share of a class's usual length that its latest response makes."""
 
 
 def valid_grid(values: Sequence[float]) -> bool:
