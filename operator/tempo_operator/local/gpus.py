@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from tempo_operator.local.errors import UpError
+from tempo_operator.local.parts import VISIBLE_GPUS_ENV
 
-VISIBLE_ENV: Final = "CUDA_VISIBLE_DEVICES"
 _LIST: Final = ("nvidia-smi", "--list-gpus")
 _LIST_WITHIN_S: Final = 20.0
 
@@ -23,7 +23,7 @@ def vllm_is_for_cpus() -> bool:
 
 def visible_gpus() -> tuple[str, ...]:
     """The NVIDIA GPUs that engines may use, as CUDA_VISIBLE_DEVICES names them; none where that can't be told."""
-    if named := os.environ.get(VISIBLE_ENV):
+    if named := os.environ.get(VISIBLE_GPUS_ENV):
         return tuple(named.split(","))
     try:
         listed = subprocess.run(_LIST, capture_output=True, check=True, text=True, timeout=_LIST_WITHIN_S)  # noqa: S603
@@ -42,6 +42,6 @@ def shares(gpus: tuple[str, ...], replicas: int, each: int) -> tuple[tuple[str, 
     if len(gpus) < replicas * each:
         raise UpError(
             f"the pool needs {replicas * each} GPUs ({replicas} replicas of {each}) and {len(gpus)} can be used here; "
-            f"ask for fewer with --replicas, or check {VISIBLE_ENV}"
+            f"ask for fewer with --replicas, or check {VISIBLE_GPUS_ENV}"
         )
     return tuple(gpus[first : first + each] for first in range(0, replicas * each, each))

