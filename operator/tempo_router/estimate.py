@@ -1,13 +1,13 @@
 """What a request will cost, guessed well enough to balance replicas: they are told exact figures only afterwards."""
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from tempo_api.openai import output_cap
 from tempo_api.prompt import prompt_estimate
-from tempo_core.lengths import ClassLengths
 
 _PROMPTS: Final = (b'"messages"', b'"prompt"', b'"input"')
-_MOST_CHOICES: Final = 128
+_MOST_ANSWERS: Final = 128
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
@@ -21,20 +21,12 @@ def prompt_of(raw: bytes) -> bytes:
     return raw[min(starts) :] if starts else b""
 
 
-class Expected(NamedTuple):
-    """How many tokens an answer is likely to have, all its choices together."""
-
-    mean: int
-    median: int
+def answers(body: Mapping[str, Any]) -> int:
+    """How many answers the caller asks for."""
+    return min(max(body.get("n") or 1, 1), _MOST_ANSWERS)
 
 
-class OutputLengths(ClassLengths):
-    """The usual output length of each class, in tokens."""
-
-    def expected(self, slo_class: str, body: Mapping[str, Any], cap: int | None) -> Expected:
-        """What an answer to `body` is likely to have; `cap`: `output_cap(body)`."""
-        choices = min(max(body.get("n") or 1, 1), _MOST_CHOICES)
-        mean, median = self.usual(slo_class)
-        if cap is not None:
-            mean, median = min(mean, cap), min(median, cap)
-        return Expected(choices * max(round(mean), 1), choices * max(round(median), 1))
+def output_tokens(body: Mapping[str, Any], usual: float) -> float:
+    """About how many tokens its answers will have, all together, where one usually has so many."""
+    cap = output_cap(body)
+    return answers(body) * max(usual if cap is None else min(usual, cap), 1.0)

@@ -40,10 +40,10 @@ class Turn:
     """Its place in a program."""
     forecast: Forecast | None = None
     """What is expected of that program."""
-    median_tokens: float = 0.0
-    """Half of the answers are no longer; 0: as `demand` says."""
     prefix: Sequence[int] = ()
     """Keys of its prompt (`tempo_core.prefixes`)."""
+    answers: int = 1
+    """That it asks for."""
     max_tokens: int = 1 << 20
     needs_room: bool = True
     """Whether it takes a place of the engine's batch; what does not goes to any replica that is ready."""
@@ -64,11 +64,7 @@ class Turn:
         return work_tokens(self.demand.prompt_tokens, self.demand.output_tokens)
 
     def job(self) -> Job:
-        """The request as a scheduler sees it.
-
-        Its length goes by the median: few answers are much longer than most, and by the mean, which these few make,
-        the gate gave up on too many.
-        """
+        """The request as a scheduler sees it."""
         slo, call, demand = self.demand.slo, self.call, self.demand
         forecast = None if self.degraded else self.forecast
         return Job(
@@ -77,7 +73,7 @@ class Turn:
             arrival_s=self.arrival_s,
             prompt_tokens=round(demand.prompt_tokens),
             max_tokens=self.max_tokens,
-            lengths=exponential_grid(self.median_tokens or demand.output_tokens, self.max_tokens),
+            lengths=exponential_grid(demand.output_tokens, self.max_tokens),
             deadline_s=self.arrival_s - demand.elapsed_s + demand.deadline_s,
             program=call and call.program,
             program_arrival_s=call and call.program_arrival_s,

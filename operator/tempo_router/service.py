@@ -16,13 +16,14 @@ from tempo_api.manifest import Pool
 from tempo_api.openai import APIError, Ending, output_cap, parse_body
 from tempo_api.wire import INTAKE_HEADER
 from tempo_core.graphs import Forecast, PatternGraphs
+from tempo_core.lengths import UsualLengths
 from tempo_core.prefixes import chain
 from tempo_core.programs import Programs
 from tempo_core.routing import Demand
 from tempo_core.slo import Pattern, SLOClass
 from tempo_router.access import Entry, Principal, entry_of, principal_of
 from tempo_router.books import Books
-from tempo_router.estimate import OutputLengths, prompt_of, prompt_tokens
+from tempo_router.estimate import answers, output_tokens, prompt_of, prompt_tokens
 from tempo_router.forward import Errand, Forwarder
 from tempo_router.line import Line, Turn
 from tempo_router.metrics import Metrics
@@ -68,7 +69,7 @@ class Service:
         self._clock = clock
         self._programs = Programs()
         self._graphs = PatternGraphs()
-        self._lengths = OutputLengths()
+        self._lengths = UsualLengths()
         # Unlike those of any other router, and far cheaper than a random one for each request.
         self._ids = map(f"{secrets.token_hex(8)}{{:016x}}".format, count())
         self.line = Line(upstreams.fleet, clock, _most_held(pool), pool.settings)
@@ -159,23 +160,22 @@ class Service:
     def _turn(
         self, raw: bytes, body: Mapping[str, Any], resolved: Resolved, books: Books, forecast: Forecast | None
     ) -> Turn:
-        slo, call, arrival_s = resolved.slo, resolved.call, books.arrival_s
+        slo, call, arrival_s, tenant = resolved.slo, resolved.call, books.arrival_s, resolved.intake.tenant
         for what in resolved.clamped:
             self._metrics.clamped.inc(what)
         began_s = call.program_arrival_s if call else arrival_s
         due_s = forecast.due_s if forecast else arrival_s + slo.deadline_s()
-        cap = output_cap(body)
-        output = self._lengths.expected(slo.name, body, cap)
+        tokens = output_tokens(body, self._lengths.usual(slo.name, tenant))
         return Turn(
             next(self._ids),
-            Demand(slo, books.prompt_tokens, output.mean, arrival_s - began_s, due_s - began_s),
+            Demand(slo, books.prompt_tokens, tokens, arrival_s - began_s, due_s - began_s),
             arrival_s,
-            resolved.intake.tenant,
+            tenant,
             call,
             forecast,
-            output.median,
             chain(prompt_of(raw)) if len(self._upstreams.fleet.urls) > 1 else (),
-            cap or _NO_CAP,
+            answers=answers(body),
+            max_tokens=output_cap(body) or _NO_CAP,
             streams=bool(body.get("stream")),
         )
 
@@ -185,8 +185,8 @@ class Service:
         self._metrics.ended(ending, outcome)
         if turn:
             self.line.ended(turn, outcome.prompt_tokens, outcome.output_tokens)
-        if ending is Ending.COMPLETED:
-            self._lengths.learn(outcome.slo_class, outcome.output_tokens)
+            if ending is Ending.COMPLETED:
+                self._lengths.learn(outcome.slo_class, turn.tenant, outcome.output_tokens // turn.answers)
         if resolved.call:
             now_s = self._clock()
             self._graphs.end(resolved.call, outcome, now_s)

@@ -9,10 +9,12 @@ keeps rising at the right pace however wrong the grid was.
 """
 
 from bisect import bisect_right
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite, log
-from typing import Final, NamedTuple
+from statistics import median
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,40 +54,44 @@ def exponential_grid(mean: float, cap: float) -> tuple[float, ...]:
     return tuple(min(max(-mean * log(1.0 - p), 1.0), max(cap, 1.0)) for p in GRID)
 
 
-class Usual(NamedTuple):
-    """How long a class's responses have been lately, in tokens."""
-
-    mean: float
-    median: float
-
-
-_FIRST_GUESS: Final = Usual(256.0, 256.0)
-_MEMORY: Final = 0.05
-"""The share of a class's usual length that its latest response makes."""
+_FIRST_GUESS: Final = 256.0
+_REMEMBERED: Final = 31
+"""Responses that a usual length is the median of."""
+_TENANTS: Final = 10_000
+_Tokens = deque[int]
 
 
-class ClassLengths:
-    """The usual length of each class: all that a router knows, whose sidecars know more.
+class UsualLengths:
+    """How long responses have been lately, by class and tenant: all that a router knows, whose sidecars know more.
 
-    The median moves up by a step with every response that is longer and down with every one that is shorter (stochastic
-    approximation, Robbins and Monro, 1951).
+    Each tenant's are its own: one that floods a class with short requests would have all of it taken for short. It is
+    the median, for a few long responses make the mean, and by that too many requests are given up.
     """
 
     def __init__(self) -> None:
-        self._usual: dict[str, Usual] = {}
+        self._classes: defaultdict[str, _Tokens] = defaultdict(_window)
+        self._tenants: OrderedDict[tuple[str, str], _Tokens] = OrderedDict()  # the longest unheard of first
 
-    def usual(self, slo_class: str) -> Usual:
-        """Of this class."""
-        return self._usual.get(slo_class, _FIRST_GUESS)
+    def __len__(self) -> int:
+        return len(self._tenants)
 
-    def learn(self, slo_class: str, tokens: int) -> None:
+    def usual(self, slo_class: str, tenant: str) -> float:
+        """Output tokens of this tenant's responses of the class, or where it has had none, of everybody's."""
+        known = self._tenants.get((slo_class, tenant)) or self._classes.get(slo_class)
+        return median(known) if known else _FIRST_GUESS
+
+    def learn(self, slo_class: str, tenant: str, tokens: int) -> None:
         """A response is complete."""
-        known = self._usual.get(slo_class)
-        if known is None:
-            self._usual[slo_class] = Usual(tokens, tokens)
-            return
-        step = 1.0 + _MEMORY if tokens > known.median else 1.0 / (1.0 + _MEMORY)
-        self._usual[slo_class] = Usual(known.mean + _MEMORY * (tokens - known.mean), max(known.median * step, 1.0))
+        key = slo_class, tenant
+        self._tenants.setdefault(key, _window()).append(tokens)
+        self._tenants.move_to_end(key)
+        if len(self._tenants) > _TENANTS:
+            self._tenants.popitem(last=False)
+        self._classes[slo_class].append(tokens)
+
+
+def _window() -> _Tokens:
+    return deque(maxlen=_REMEMBERED)
 
 
 def valid_grid(values: Sequence[float]) -> bool:

@@ -11,7 +11,7 @@ from math import inf
 from typing import Final
 
 from tempo_core.graphs import Forecast
-from tempo_core.lengths import ClassLengths, exponential_grid
+from tempo_core.lengths import UsualLengths, exponential_grid
 from tempo_core.prefixes import PrefixTable
 from tempo_core.programs import Call, Programs
 from tempo_core.routing import Demand, work_tokens
@@ -87,7 +87,7 @@ class Fleet:
         self._engines = engines
         self._profile = profile
         self._lengths = lengths
-        self._usual = ClassLengths()
+        self._usual = UsualLengths()
         self._blocks_in_one = profile.block_size // block_tokens
         self._graphs = graphs
         self._programs = Programs(idle_s=inf, capacity=len(workload))
@@ -144,10 +144,10 @@ class Fleet:
         grid = self._lengths.predict(state.slo.name, call)
         job = _job(state, index, now_s, grid, program, forecast)
         live = Live(job, answer_tokens(call), Holding(job.id, self._prefix(call)))
-        # The router knows no more of an answer's length than what is usual for its class.
-        usual = self._usual.usual(state.slo.name)
-        seen = exponential_grid(min(usual.median, call.max_tokens), call.max_tokens)
-        demand = _demand(job, min(usual.mean, call.max_tokens), now_s)
+        # The router knows no more of an answer's length than what is usual for its tenant and class.
+        tokens = min(self._usual.usual(state.slo.name, state.unit.tenant), call.max_tokens)
+        seen = exponential_grid(tokens, call.max_tokens)
+        demand = _demand(job, tokens, now_s)
         offer = Offer(_job(state, index, now_s, seen, program, forecast), demand, live.holding.prefix)
         self._calls[job.id] = _Call(unit, index, live, program, offer)
         self._line.join(offer, now_s)
@@ -194,7 +194,7 @@ class Fleet:
             if self._graphs:
                 self._graphs.end(done.program, outcome, now_s)
         self._lengths.learn(state.slo.name, call)
-        self._usual.learn(state.slo.name, len(done.live.stamps))
+        self._usual.learn(state.slo.name, state.unit.tenant, len(done.live.stamps))
         state.ended.append(ended)
         state.live -= 1
         if state.live:

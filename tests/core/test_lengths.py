@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tempo_core.lengths import DEFAULT_TOKENS, GRID, ClassLengths, curve, default_grid, remaining, valid_grid
+from tempo_core.lengths import DEFAULT_TOKENS, GRID, UsualLengths, curve, default_grid, remaining, valid_grid
 
 grids = st.lists(st.floats(1.0, 4096.0), min_size=len(GRID), max_size=len(GRID)).map(lambda v: tuple(sorted(v)))
 quantiles = st.sampled_from([0.5, 0.9, 0.95, 0.99])
@@ -93,25 +93,28 @@ def test_a_grid_that_is_none_is_refused(bad: tuple[float, ...]) -> None:
     assert not valid_grid(bad)
 
 
-def test_a_few_long_responses_move_a_class_s_mean_but_not_its_median() -> None:
-    lengths, rng = ClassLengths(), np.random.default_rng(3)
-    for tokens in rng.lognormal(5.0, 1.5, 5_000):
-        lengths.learn("agent", max(round(tokens), 1))
-    seen = []
-    for tokens in rng.lognormal(5.0, 1.5, 2_000):
-        lengths.learn("agent", max(round(tokens), 1))
-        seen.append(lengths.usual("agent"))
-    mean, median = np.mean(seen, axis=0)
-    assert median == pytest.approx(np.exp(5.0), rel=0.1)
-    assert mean == pytest.approx(np.exp(5.0 + 1.5**2 / 2), rel=0.2)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 100_000))))
+def test_a_usual_length_is_the_median_of_a_tenant_s_latest_or_of_everybody_s(seen: list[tuple[str, int]]) -> None:
+    lengths = UsualLengths()
+    for tenant, tokens in seen:
+        lengths.learn("chat", tenant, tokens)
+    for tenant in "abc":
+        latest = [tokens for of, tokens in seen if of == tenant] or [tokens for _, tokens in seen] or [256]
+        assert lengths.usual("chat", tenant) == np.median(latest[-31:])
+    assert lengths.usual("tool", "a") == 256.0
 
 
-@given(st.lists(st.integers(0, 100_000), min_size=1))
-def test_a_class_s_usual_length_is_never_outside_of_what_was_seen_by_more_than_a_step(tokens: list[int]) -> None:
-    lengths = ClassLengths()
-    for length in tokens:
-        lengths.learn("chat", length)
-    usual = lengths.usual("chat")
-    least, most = min(tokens), max([1, *tokens])
-    assert least - 1e-6 <= usual.mean <= most + 1e-6
-    assert least / 1.06 <= usual.median <= most * 1.06
+def test_a_flood_of_short_responses_changes_nobody_else_s_usual_length() -> None:
+    lengths = UsualLengths()
+    for tokens in (400, 16, 16, 16, 16):
+        lengths.learn("tool", "flood" if tokens == 16 else "honest", tokens)
+    assert lengths.usual("tool", "honest") == 400.0
+
+
+def test_of_many_tenants_those_heard_of_last_are_remembered() -> None:
+    lengths = UsualLengths()
+    for tenant in range(10_001):
+        lengths.learn("chat", str(tenant), tenant)
+    assert len(lengths) == 10_000
+    assert lengths.usual("chat", "1") == 1.0
+    assert lengths.usual("chat", "0") == np.median(range(9_970, 10_001))

@@ -75,13 +75,6 @@ def test_who_waits_is_seen_with_what_is_left_of_its_program_unless_it_was_degrad
     assert seen() == [120.0, 120.0, 0.0, 0.0, 7.0]
 
 
-def test_who_waits_is_taken_to_be_as_long_as_half_of_its_class_at_most():
-    by_mean, by_median = (Turn("t", Demand(TOOL, 10, 900.0), 100.0, median_tokens=m) for m in (0.0, 300.0))
-    of_both = [turn.job().row[len(COLUMNS) :] for turn in (by_mean, by_median)]
-    assert of_both[0][3] == pytest.approx(3 * of_both[1][3], rel=0.01)
-    assert by_median.work == by_mean.work
-
-
 async def test_while_a_replica_has_room_nobody_waits():
     world = World()
     assert len(await world.full()) == ROOM
