@@ -81,6 +81,7 @@ class Turn:
             latest_s=forecast.latest_s if forecast else None,
             later_prompt_tokens=forecast.prompt_tokens_left if forecast else 0.0,
             later_output_tokens=forecast.output_tokens_left if forecast else 0.0,
+            tools=forecast.tools if forecast else False,
             tenant=self.tenant,
         )
 

@@ -59,6 +59,7 @@ def job_from_facts(
         latest_s=None if facts.degraded else facts.latest_s,
         later_prompt_tokens=facts.later_prompt_tokens or 0.0,
         later_output_tokens=facts.later_output_tokens or 0.0,
+        tools=bool(facts.tools),
         priority=priority,
         tenant=facts.tenant or "",
     )

@@ -64,6 +64,8 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     later_prompt_tokens: float = 0.0
     """Expected of the program's later stages, all calls."""
     later_output_tokens: float = 0.0
+    tools: bool = False
+    """Whether the program runs tools between its stages."""
     tenant: str = ""
     degraded: bool = False
     """It waited at the router for longer than its class allows, and goes on without a promise."""
@@ -104,6 +106,8 @@ class Facts:
     latest_s: float | None = None
     later_prompt_tokens: float | None = None
     later_output_tokens: float | None = None
+    tools: float | None = None
+    """1 where the program runs tools between its stages."""
     tenant: str | None = None
     degraded: float | None = None
     """1 where the router took its promise from it; see `Intake`."""
@@ -112,7 +116,7 @@ class Facts:
 _TEXT: Final = ("slo_class", "program", "tenant")
 _NUMBERS: Final = (
     "arrival_s", "ttft_s", "tbt_s", "deadline_s", "program_arrival_s", "banked_gain",
-    "latest_s", "later_prompt_tokens", "later_output_tokens", "degraded",
+    "latest_s", "later_prompt_tokens", "later_output_tokens", "tools", "degraded",
 )  # fmt: skip
 _KEYS: Final = tuple((name, PREFIX + name) for name in (*_TEXT, *_NUMBERS))
 _LONGEST_TEXT: Final = 256

@@ -28,6 +28,8 @@ skewed, so that most turn out shorter than their mean, and what is given up too 
 _TURN_S: Final = 0.5
 """What a request loses at the least by not being next: about the time until a place falls free."""
 
+_FOREVER_S: Final = 1e9
+
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
@@ -52,7 +54,8 @@ class Outlook:
     density: Floats
     """Gain a second of engine time."""
     loss_density: Floats
-    """What is lost by waiting for `horizon_s`, a second of engine time."""
+    """What is lost by waiting for `horizon_s`, a second of engine time; by a program with tools that can still be on
+    time, all that it has."""
     horizon_s: float
     """How late the latest would start, were all that wait and can be on time served by least slack, and a turn."""
     work_s: float
@@ -136,6 +139,8 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
 
     work_s = float(own_cost_s.sum())
     horizon_s = min(_TURN_S + _lateness(own_cost_s, slack_s, attainable & (running == 0.0)), work_s)
+    # How long the next tool takes nobody knows: a program that has time enough now may have none after it.
+    at_risk = loss_after(np.where((facts["tools"] > 0.0) & attainable, _FOREVER_S, horizon_s))
     return Outlook(
         arrival=facts["arrival"],
         running=running > 0.0,
@@ -145,7 +150,7 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         cost_s=cost_s,
         own_cost_s=own_cost_s,
         density=gain / cost_s,
-        loss_density=loss_after(np.full(len(entries), horizon_s)) / cost_s,
+        loss_density=at_risk / cost_s,
         horizon_s=horizon_s,
         work_s=work_s,
         run_s=run_s,

@@ -20,7 +20,7 @@ LATENCY, DEADLINE, COLLECTIVE, BEST_EFFORT = (_PATTERN_CODE[p] for p in Pattern)
 
 COLUMNS: Final = (
     "pattern", "arrival", "prompt", "max_tokens", "ttft", "tbt", "due", "scored_from", "weight", "w_in", "w_out",
-    "decay", "banked", "latest", "later_prompt", "later_output",
+    "decay", "banked", "latest", "later_prompt", "later_output", "tools",
 )  # fmt: skip
 """The columns of `Job.row`, before the length curve."""
 
@@ -43,6 +43,7 @@ class Job:
             missed can be caught up with by later stages. None: `deadline_s`.
         later_prompt_tokens: expected of the program's later stages, all calls; they earn and cost with this one.
         later_output_tokens: the same.
+        tools: whether the program runs tools between its stages.
         priority: vLLM's own number, lower first; only the `priority` policy reads it.
         tenant: whom it is served for; `vtc` reads it, and `tempo` where a share of the rank is fairness.
         attained_tokens: output tokens of the program's finished calls; only `plas` reads it.
@@ -83,6 +84,7 @@ class Job:
         latest_s: float | None = None,
         later_prompt_tokens: float = 0.0,
         later_output_tokens: float = 0.0,
+        tools: bool = False,
         priority: int = 0,
         tenant: str = "",
         attained_tokens: float = 0.0,
@@ -119,6 +121,7 @@ class Job:
                 deadline_s if latest_s is None else latest_s,
                 later_prompt_tokens,
                 later_output_tokens,
+                tools,
                 *curve(lengths or default_grid(max_tokens)),
             )
         )

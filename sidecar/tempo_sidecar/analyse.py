@@ -86,6 +86,7 @@ def analyse(
         latest_s=None if intake.latest_s is None else max(arrival_s + intake.latest_s, 0.0),
         later_prompt_tokens=intake.later_prompt_tokens or None,
         later_output_tokens=intake.later_output_tokens or None,
+        tools=1.0 if intake.tools else None,
         tenant=intake.tenant or None,
         degraded=1.0 if intake.degraded else None,
     )

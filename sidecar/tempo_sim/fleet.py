@@ -236,6 +236,7 @@ def _job(state: _Unit, index: int, now_s: float, grid: Grid, program: Call | Non
         latest_s=forecast.latest_s if forecast else None,
         later_prompt_tokens=forecast.prompt_tokens_left if forecast else 0.0,
         later_output_tokens=forecast.output_tokens_left if forecast else 0.0,
+        tools=forecast.tools if forecast else False,
         priority=round((now_s + _LAX_S if due_s == inf else due_s) * 1e3),
         tenant=state.unit.tenant,
         attained_tokens=sum(len(call.stamps) for call in state.ended),

@@ -14,6 +14,7 @@ from tempo_core.snapshot import Entry, Job, Snapshot
 from tempo_core.steptime import StepTime
 
 CHAT = SLOClass("chat", Pattern.LATENCY, Objectives(ttft_s=1.0, tbt_s=0.1), GainRule(decay=inf))
+AGENT = SLOClass("agent", Pattern.COLLECTIVE, Objectives(per_stage_s=20.0))
 TOOL = SLOClass("tool", Pattern.DEADLINE, Objectives(ttlt_s=8.0))
 STEP = StepTime(0.02, 0.001, 0.0005, 0.0)
 PROMPT = 50
@@ -73,3 +74,14 @@ def test_a_target_is_given_up_once_it_is_expected_to_be_missed_by_half(share: fl
     takes_s = float(outlook(Snapshot([Entry(tool("t", 8.0))], 1, 512, STEP), 0.0).run_s[0])
     view = outlook(Snapshot([Entry(tool("t", takes_s / share))], 1, 512, STEP), 0.0)
     assert (bool(view.expected[0]), bool(view.attainable[0])) == stands
+
+
+def test_a_program_with_tools_has_all_to_lose_as_long_as_it_can_be_on_time() -> None:
+    def lost(deadline_s: float, *, tools: bool) -> float:
+        job = Job("a", AGENT, arrival_s=0.0, prompt_tokens=PROMPT, max_tokens=100, deadline_s=deadline_s, tools=tools)
+        view = outlook(Snapshot([Entry(job)], 1, 512, STEP), 0.1)
+        return float(view.loss_density[0] / view.density[0])
+
+    assert lost(1000.0, tools=False) == 0.0
+    assert lost(1000.0, tools=True) == pytest.approx(2.0)  # its gain, and the promise
+    assert 0.0 < lost(0.01, tools=True) == lost(0.01, tools=False) < 0.9

@@ -108,15 +108,16 @@ def test_tool_time_counts_as_the_program_s_time_at_the_pace_that_calls_have():
     assert forecasts[0].due_s - arrival_s == pytest.approx(100 * 3 / 12, rel=0.1)
 
 
-def test_a_program_that_runs_tools_is_due_while_half_of_its_time_is_in_hand_and_given_up_no_sooner():
-    forecasts, _ = FakeRun(PER_STAGE).run(chain(100, 100, 100), tool_s=6.0)
-    assert [f.due_s - 1000.0 for f in forecasts] == pytest.approx([20.0, 20.0, 30.0])
-    assert [f.latest_s - 1000.0 for f in forecasts] == pytest.approx([20.0, 40.0, 60.0])
+def test_a_program_runs_tools_once_it_did_and_where_programs_like_it_do():
+    run = FakeRun(PER_STAGE)
+    assert [f.tools for f in run.run(chain(100, 100, 100), tool_s=6.0)[0]] == [False, True, True]
+    assert [f.tools for f in run.run(chain(100, 100, 100), tool_s=6.0)[0]] == [True, True, True]
 
 
 def test_what_a_client_takes_between_two_calls_is_no_tool():
-    forecasts, _ = FakeRun(PER_STAGE).run(chain(100, 100, 100), tool_s=0.2)
-    assert [f.due_s - 1000.0 for f in forecasts] == pytest.approx([20.0, 40.0, 60.0])
+    run = FakeRun(PER_STAGE)
+    for _ in range(2):
+        assert not any(f.tools for f in run.run(chain(100, 100, 100), tool_s=0.4)[0])
 
 
 def test_what_early_stages_save_goes_to_the_later_ones():

@@ -63,16 +63,16 @@ async def refusal(task: Awaitable[Ticket]) -> APIError:
 
 def test_who_waits_is_seen_with_what_is_left_of_its_program_unless_it_was_degraded():
     program = Call("p", 1, 90.0, 120.0, 7.0)
-    forecast = Forecast(due_s=120.0, latest_s=150.0, prompt_tokens_left=300.0, output_tokens_left=400.0)
+    forecast = Forecast(due_s=120.0, latest_s=150.0, prompt_tokens_left=300.0, output_tokens_left=400.0, tools=True)
     turn = Turn("t", Demand(TOOL, 10, 20.0, 10.0, 30.0), 100.0, call=program, forecast=forecast)
 
     def seen():
         row = dict(zip(COLUMNS, turn.job().row.tolist(), strict=False))
-        return [row[name] for name in ("due", "latest", "later_prompt", "later_output", "banked")]
+        return [row[name] for name in ("due", "latest", "later_prompt", "later_output", "tools", "banked")]
 
-    assert seen() == [120.0, 150.0, 300.0, 400.0, 7.0]
+    assert seen() == [120.0, 150.0, 300.0, 400.0, 1.0, 7.0]
     turn.degraded = True
-    assert seen() == [120.0, 120.0, 0.0, 0.0, 7.0]
+    assert seen() == [120.0, 120.0, 0.0, 0.0, 0.0, 7.0]
 
 
 async def test_while_a_replica_has_room_nobody_waits():

@@ -42,11 +42,12 @@ def test_a_pooling_request_has_no_metadata_to_read():
 def test_every_fact_reaches_the_job():
     made, bad = job(
         slo_class="agent", arrival_s=900.0, deadline_s=990.0, lengths=GRID, program="p", program_arrival_s=880.0,
-        banked_gain=7.0, latest_s=999.0, later_prompt_tokens=30.0, later_output_tokens=60.0, tenant="t",
+        banked_gain=7.0, latest_s=999.0, later_prompt_tokens=30.0, later_output_tokens=60.0, tools=1.0,
+        tenant="t",
     )  # fmt: skip
     assert (made.slo.name, made.arrival_s, made.program, made.tenant) == ("agent", 900.0, "p", "t")
-    named = ("due", "scored_from", "banked", "latest", "later_prompt", "later_output")
-    assert [column(made, name) for name in named] == [990.0, 880.0, 7.0, 999.0, 30.0, 60.0]
+    named = ("due", "scored_from", "banked", "latest", "later_prompt", "later_output", "tools")
+    assert [column(made, name) for name in named] == [990.0, 880.0, 7.0, 999.0, 30.0, 60.0, 1.0]
     assert made.row[len(COLUMNS) :] == pytest.approx(curve(GRID))
     assert not bad
 

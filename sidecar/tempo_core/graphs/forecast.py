@@ -10,7 +10,7 @@ tools before it is as it was measured. How long stages took is not kept: that de
 the sub-deadlines themselves, so that shares learned from it would follow their own shadow.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
@@ -21,9 +21,8 @@ from tempo_core.programs import Call
 from tempo_core.slo import SLOClass
 
 _LEAST_SHARE: Final = 1e-9
-_IN_HAND: Final = 0.5
-"""What a program that runs tools keeps in hand, of the time granted to it so far. How long the next tool takes nobody
-knows, and no engine can make it up: served just in time, such a program is late at the first tool that takes longer."""
+A_TOOL_S: Final = 0.5
+"""A client that is away for so long between two stages runs a tool; networks and glue code take less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,8 @@ class Forecast:
     output_tokens_left: float = 0.0
     similarity: float = 0.0
     """Of the best match, in (0, 1]; 0: none matched, and the class's own rule stands."""
+    tools: bool = False
+    """Whether the program runs tools between its stages, or is expected to."""
 
 
 def unmatched(call: Call) -> Forecast:
@@ -64,21 +65,17 @@ def forecast(matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: 
     if isfinite(slo.objectives.end_to_end_s) and not isfinite(slo.objectives.per_stage_s):
         due_s, phi = _sub_deadline(matches, call, slo, pace_s, now_s, not_before_s)
     weight = matches.weight
+    stages_left = float(weight @ matches.stages) - call.stage - 1.0
     return Forecast(
         due_s=due_s,
         latest_s=max(_latest_s(matches, call, slo, pace_s), due_s),
         phi=phi,
-        stages_left=float(weight @ matches.stages) - call.stage - 1.0,
+        stages_left=stages_left,
         prompt_tokens_left=float(weight @ matches.prompt_after),
         output_tokens_left=float(weight @ matches.output_after),
         similarity=matches.similarity,
+        tools=bool(weight @ matches.tool_after_s > A_TOOL_S * stages_left),
     )
-
-
-def ahead_of_tools(found: Forecast, call: Call, not_before_s: float) -> Forecast:
-    """The forecast for a program that runs tools: the same, with a sub-deadline that keeps time in hand for them."""
-    early_s = call.program_arrival_s + (1.0 - _IN_HAND) * (found.due_s - call.program_arrival_s)
-    return replace(found, due_s=min(max(early_s, not_before_s), found.due_s))
 
 
 def _latest_s(matches: Matches, call: Call, slo: SLOClass, pace_s: float) -> float:

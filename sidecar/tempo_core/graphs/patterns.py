@@ -2,10 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from tempo_core.gain import Outcome
-from tempo_core.graphs.forecast import Forecast, ahead_of_tools, forecast, unmatched
+from tempo_core.graphs.forecast import Forecast, forecast, unmatched
 from tempo_core.graphs.library import PROMPT_SHARE, GraphLibrary, Record
 from tempo_core.graphs.running import RunningProgram, RunningStage
 from tempo_core.programs import Call
@@ -130,7 +131,7 @@ class PatternGraphs:
         matches = library.match(program.prefix(call.stage), call.stage) if library else None
         due_s = program.due_s(call.stage)
         found = forecast(matches, call, program.slo, self.pace_s, now_s, due_s) if matches else unmatched(call)
-        return ahead_of_tools(found, call, due_s) if program.runs_tools else found
+        return replace(found, tools=True) if program.runs_tools else found
 
     def _library(self, slo_class: str) -> GraphLibrary:
         if slo_class not in self._libraries:

@@ -6,14 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from tempo_core.graphs.forecast import Forecast
+from tempo_core.graphs.forecast import A_TOOL_S, Forecast
 from tempo_core.graphs.graph import MAX_STAGES, Graph, Stage
 from tempo_core.graphs.library import Floats
 from tempo_core.slo import SLOClass
 
 _UNKNOWN: Final = (nan, nan, nan, nan)
-_A_TOOL_S: Final = 0.5
-"""A client that was away for so long between two stages ran a tool; networks and glue code take less."""
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ class RunningProgram:
     @property
     def runs_tools(self) -> bool:
         """Whether it did so far."""
-        return any(stage.tool_s > _A_TOOL_S for stage in self.stages.values())
+        return any(stage.tool_s > A_TOOL_S for stage in self.stages.values())
 
     def prefix(self, stage: int) -> Floats:
         """The stages up to and including this one, for `GraphLibrary.match`."""

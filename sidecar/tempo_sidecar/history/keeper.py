@@ -101,7 +101,7 @@ class HistoryKeeper:
         forecast = self.graphs.begin(call, slo, prompt_tokens, arrival_s, final=intake.final)
         if not forecast.similarity:
             self.counts.unmatched += 1
-            return intake, call
+            return msgspec.structs.replace(intake, tools=forecast.tools), call
         self.counts.matched += 1
         due_s = forecast.due_s - arrival_s if isfinite(forecast.due_s) else None
         told = msgspec.structs.replace(
@@ -110,6 +110,7 @@ class HistoryKeeper:
             latest_s=forecast.latest_s - arrival_s if isfinite(forecast.latest_s) else None,
             later_prompt_tokens=forecast.prompt_tokens_left,
             later_output_tokens=forecast.output_tokens_left,
+            tools=forecast.tools,
         )
         return told, call
 

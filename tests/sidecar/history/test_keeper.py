@@ -63,6 +63,18 @@ def test_a_call_of_a_known_pattern_says_what_its_later_stages_will_take():
     assert 25.0 < first.latest_s < 100.0  # of 100 s for the program, less what the second call takes
     assert first.later_prompt_tokens == pytest.approx(100.0, rel=0.1)
     assert first.later_output_tokens == pytest.approx(300.0, rel=0.1)
+    assert not first.tools
+
+
+def test_a_program_that_runs_tools_says_so_whether_or_not_one_like_it_is_known():
+    keeper = keeper_of()
+    for known in (False, True):
+        said = []
+        for stage, now_s in enumerate((0.0, 10.0)):
+            intake, call = begin(keeper, f"known-{known}", stage, now_s, final=stage == 1)
+            keeper.end(call, Outcome("agent", 100, 100, nan, nan, 1.0, 0.0, attained=True), now_s + 1.0)
+            said.append(intake.tools)
+        assert said == [known, True]
 
 
 def test_without_a_match_the_intake_stays_as_it_was():
