@@ -21,8 +21,6 @@ from tempo_core.programs import Call
 from tempo_core.slo import SLOClass
 
 _LEAST_SHARE: Final = 1e-9
-A_TOOL_S: Final = 0.5
-"""A client that is away for so long between two stages runs a tool; networks and glue code take less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Forecast:
     similarity: float = 0.0
     """Of the best match, in (0, 1]; 0: none matched, and the class's own rule stands."""
     tools: bool = False
-    """Whether the program runs tools between its stages, or is expected to."""
+    """Whether the program runs tools between its stages, or is expected to; nobody knows how long they will take."""
 
 
 def unmatched(call: Call) -> Forecast:
@@ -65,16 +63,14 @@ def forecast(matches: Matches, call: Call, slo: SLOClass, pace_s: float, now_s: 
     if isfinite(slo.objectives.end_to_end_s) and not isfinite(slo.objectives.per_stage_s):
         due_s, phi = _sub_deadline(matches, call, slo, pace_s, now_s, not_before_s)
     weight = matches.weight
-    stages_left = float(weight @ matches.stages) - call.stage - 1.0
     return Forecast(
         due_s=due_s,
         latest_s=max(_latest_s(matches, call, slo, pace_s), due_s),
         phi=phi,
-        stages_left=stages_left,
+        stages_left=float(weight @ matches.stages) - call.stage - 1.0,
         prompt_tokens_left=float(weight @ matches.prompt_after),
         output_tokens_left=float(weight @ matches.output_after),
         similarity=matches.similarity,
-        tools=bool(weight @ matches.tool_after_s > A_TOOL_S * stages_left),
     )
 
 

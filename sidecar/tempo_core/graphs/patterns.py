@@ -8,7 +8,7 @@ from typing import Final
 from tempo_core.gain import Outcome
 from tempo_core.graphs.forecast import Forecast, forecast, unmatched
 from tempo_core.graphs.library import PROMPT_SHARE, GraphLibrary, Record
-from tempo_core.graphs.running import RunningProgram, RunningStage
+from tempo_core.graphs.running import A_TOOL_S, RunningProgram, RunningStage
 from tempo_core.programs import Call
 from tempo_core.slo import SLOClass
 
@@ -131,7 +131,8 @@ class PatternGraphs:
         matches = library.match(program.prefix(call.stage), call.stage) if library else None
         due_s = program.due_s(call.stage)
         found = forecast(matches, call, program.slo, self.pace_s, now_s, due_s) if matches else unmatched(call)
-        return replace(found, tools=True) if program.runs_tools else found
+        tools_s = float(matches.weight @ matches.tool_after_s) if matches else 0.0
+        return replace(found, tools=program.runs_tools or tools_s > A_TOOL_S * found.stages_left)
 
     def _library(self, slo_class: str) -> GraphLibrary:
         if slo_class not in self._libraries:

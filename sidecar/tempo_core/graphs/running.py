@@ -6,11 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from tempo_core.graphs.forecast import A_TOOL_S, Forecast
+from tempo_core.graphs.forecast import Forecast
 from tempo_core.graphs.graph import MAX_STAGES, Graph, Stage
 from tempo_core.graphs.library import Floats
 from tempo_core.slo import SLOClass
 
+A_TOOL_S: Final = 0.5
+"""A client that is away for so long between two stages runs a tool; networks and glue code take less."""
 _UNKNOWN: Final = (nan, nan, nan, nan)
 
 
