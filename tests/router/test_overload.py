@@ -146,6 +146,26 @@ async def test_a_tenant_that_asks_a_hundred_times_as_much_does_not_push_the_othe
     assert line.index("modest") <= 3 * ROOM
 
 
+async def test_where_all_can_be_in_time_a_tenant_with_long_answers_goes_before_one_with_short_ones(world):
+    world.replica.slow = 1.0
+    for tenant, tokens in (("wordy", 400), ("brief", 2)):
+        world.replica.tokens = tokens
+        for _ in range(2):
+            await world.ask(tenant=tenant)
+    world.replica.slow = inf
+    async with asyncio.TaskGroup() as group:
+        for _ in range(ROOM):
+            group.create_task(world.ask())
+        await until(lambda: world.replica.in_flight == ROOM)
+        for count, tenant in enumerate(("brief",) * 3 + ("wordy",) * 3, 1):
+            group.create_task(world.ask(tenant, tenant=tenant))
+            await world.until_held(count)
+        world.replica.slow = 10.0  # an answer takes longer than an order lasts
+        await until(lambda: len([name for name in world.order if name]) == 6)
+        world.replica.slow = 1.0
+    assert [name for name in world.order if name][:3] == ["wordy"] * 3
+
+
 async def test_a_class_that_sheds_is_told_when_to_come_back_and_why(world):
     status, headers = await world.ask(slo="hasty")
     assert status == 429
