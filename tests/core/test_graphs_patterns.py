@@ -110,7 +110,10 @@ def test_tool_time_counts_as_the_program_s_time_at_the_pace_that_calls_have():
 
 def test_a_program_runs_tools_once_it_did_and_where_programs_like_it_do():
     run = FakeRun(PER_STAGE)
-    assert [f.tools for f in run.run(chain(100, 100, 100), tool_s=6.0)[0]] == [False, True, True]
+    forecasts, _ = run.run(chain(100, 100, 100), tool_s=6.0)
+    assert [f.tools for f in forecasts] == [False, True, True]
+    assert [f.due_s - 1000.0 for f in forecasts] == pytest.approx([20.0, 40.0, 60.0])
+    assert [f.latest_s - 1000.0 for f in forecasts] == pytest.approx([20.0, 40.0, 60.0])
     assert [f.tools for f in run.run(chain(100, 100, 100), tool_s=6.0)[0]] == [True, True, True]
 
 
