@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tempo_api.openai import output_cap
 from tempo_api.prompt import prompt_estimate
 
 _PROMPTS: Final = (b'"messages"', b'"prompt"', b'"input"')
@@ -26,7 +25,6 @@ def answers(body: Mapping[str, Any]) -> int:
     return min(max(body.get("n") or 1, 1), _MOST_ANSWERS)
 
 
-def output_tokens(body: Mapping[str, Any], usual: float) -> float:
-    """About how many tokens its answers will have, all together, where one usually has so many."""
-    cap = output_cap(body)
-    return answers(body) * max(usual if cap is None else min(usual, cap), 1.0)
+def output_tokens(usual: float, count: int, cap: int | None) -> float:
+    """About how many tokens so many answers will have, all together, where one usually has `usual`, at most `cap`."""
+    return count * max(usual if cap is None else min(usual, cap), 1.0)

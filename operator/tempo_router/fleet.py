@@ -60,6 +60,9 @@ class Fleet:
         self._reviewed_s = clock()
         self.replace(replicas)
 
+    def __len__(self) -> int:
+        return len(self._members)
+
     def replace(self, replicas: Mapping[str, str]) -> None:
         """Go on with these replicas; what is known of those that stay is kept, and tickets of the others stay good."""
         before, self._members = self._members, {}

@@ -232,8 +232,8 @@ class Line:
         chosen = replicas[0] if len(replicas) == 1 else choose(replicas, turn.demand, randrange)
         if chosen is None:
             return None
+        work, program = turn.work, turn.call and turn.call.program
         if turn.needs_room and not turn.charged:
             turn.charged = True
-            self.gate.begins(turn.tenant, turn.demand.slo.name, turn.work, self._clock())
-        program = turn.call and turn.call.program
-        return self._fleet.take(chosen.name, round(turn.work), program, turn.prefix, streams=turn.streams)
+            self.gate.begins(turn.tenant, turn.demand.slo.name, work, self._clock())
+        return self._fleet.take(chosen.name, round(work), program, turn.prefix, streams=turn.streams)

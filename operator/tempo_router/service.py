@@ -165,7 +165,8 @@ class Service:
             self._metrics.clamped.inc(what)
         began_s = call.program_arrival_s if call else arrival_s
         due_s = forecast.due_s if forecast else arrival_s + slo.deadline_s()
-        tokens = output_tokens(body, self._lengths.usual(slo.name, tenant))
+        count, cap = answers(body), output_cap(body)
+        tokens = output_tokens(self._lengths.usual(slo.name, tenant), count, cap)
         return Turn(
             next(self._ids),
             Demand(slo, books.prompt_tokens, tokens, arrival_s - began_s, due_s - began_s),
@@ -173,9 +174,9 @@ class Service:
             tenant,
             call,
             forecast,
-            chain(prompt_of(raw)) if len(self._upstreams.fleet.urls) > 1 else (),
-            answers=answers(body),
-            max_tokens=output_cap(body) or _NO_CAP,
+            chain(prompt_of(raw)) if len(self._upstreams.fleet) > 1 else (),
+            answers=count,
+            max_tokens=cap or _NO_CAP,
             streams=bool(body.get("stream")),
         )
 

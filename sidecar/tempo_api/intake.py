@@ -111,10 +111,12 @@ def _known(headers: Headers) -> dict[str, str]:
 
 
 def _single(slo: SLOClass, asked: _Asked, tenant: str) -> Resolved:
-    given = _targets(slo.pattern, asked)
-    looser = {name: value for name, value in given.items() if value > getattr(slo.objectives, name)}
-    tighter = tuple([_TARGETS[name] for name, value in given.items() if value < getattr(slo.objectives, name)])
-    slo = replace(slo, objectives=replace(slo.objectives, **looser)) if looser else slo
+    looser: dict[str, float] = {}
+    tighter: tuple[str, ...] = ()
+    if given := _targets(slo.pattern, asked):
+        looser = {name: value for name, value in given.items() if value > getattr(slo.objectives, name)}
+        tighter = tuple([_TARGETS[name] for name, value in given.items() if value < getattr(slo.objectives, name)])
+        slo = replace(slo, objectives=replace(slo.objectives, **looser)) if looser else slo
     intake = wire.Intake(
         slo_class=slo.name,
         ttft_s=looser.get("ttft_s"),

@@ -147,12 +147,11 @@ def parse_body(raw: bytes) -> dict[str, Any]:
         raise APIError(Ending.BAD_JSON, "The body must be a JSON object.")
     for name in [name for name in body if name in _FIELDS]:
         value, (kind, wanted) = body[name], _FIELDS[name]
-        if value is None:
+        if type(value) is kind or value is None:  # and not isinstance, for which True is an integer
             continue
-        if kind is int and isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST:
-            body[name] = value = int(value)  # what a client's arithmetic makes of an integer, and vLLM takes for one
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        if kind is not int or not isinstance(value, float) or not value.is_integer() or abs(value) >= _LARGEST:
             raise APIError(Ending.INVALID_VALUE, f"'{name}' must be {wanted}.", param=name)
+        body[name] = int(value)  # what a client's arithmetic makes of an integer, and vLLM takes for one
     return body
 
 

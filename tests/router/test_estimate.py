@@ -2,7 +2,8 @@
 
 import pytest
 
-from tempo_router.estimate import output_tokens
+from tempo_api.openai import output_cap
+from tempo_router.estimate import answers, output_tokens
 
 
 @pytest.mark.parametrize(
@@ -19,4 +20,4 @@ from tempo_router.estimate import output_tokens
     ],
 )
 def test_the_caller_s_cap_and_number_of_choices_count(body, tokens):
-    assert output_tokens(body, usual=256.0) == tokens
+    assert output_tokens(256.0, answers(body), output_cap(body)) == tokens

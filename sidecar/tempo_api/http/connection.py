@@ -157,6 +157,10 @@ class Connection(asyncio.Protocol):
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _too_long(self) -> bool:
+        """Whether the head is, of which all that came is at least as long."""
+        return self._loose_bytes > MAX_HEAD_BYTES < sum([len(name) + len(value) for name, value in self.fields])
+
     def _hand_on(self) -> None:
         if self._take is None:
             self._wake()
@@ -228,8 +232,7 @@ class Connection(asyncio.Protocol):
             return  # the answer itself follows
         self.named = by_name(self.fields)
         coding = self.named.get(b"transfer-encoding", b"")
-        size = sum([len(name) + len(value) for name, value in self.fields])
-        if size > MAX_HEAD_BYTES or coding.lower() not in {b"", b"chunked"}:
+        if self._too_long() or coding.lower() not in {b"", b"chunked"}:
             raise ValueError("a head that can't be passed on")
         self._begun, self._loose_bytes = True, 0
         self._until_close = not coding and b"content-length" not in self.named

@@ -26,7 +26,7 @@ _HOP_BY_HOP: Final = frozenset(
 _HOP_BY_HOP_FIELDS: Final = frozenset(name.encode() for name in _HOP_BY_HOP)
 # Made anew for the upstream; without accept-encoding its answer is plain, so that it can be metered.
 # aiohttp has undone the body's own encoding.
-_OWN: Final = frozenset({"host", "content-length", "content-encoding", "expect", "accept-encoding"})
+_NOT_SENT_ON: Final = _HOP_BY_HOP | {"host", "content-length", "content-encoding", "expect", "accept-encoding"}
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
 """Methods of which nobody expects a body unless it is announced."""
 
@@ -61,8 +61,11 @@ def origin_of(base_url: str) -> Origin:
 
 
 def forwarded_headers(headers: MultiMapping[str], drop: Collection[str] = ()) -> CIMultiDict[str]:
-    """A request's headers without those that belong to one connection, and without `drop` (in lower case)."""
-    gone = _HOP_BY_HOP.union(drop)
+    """A request's headers as they go on: none of one connection's or that `request_head` makes, none of `drop`.
+
+    The names in `drop` are in lower case.
+    """
+    gone = _NOT_SENT_ON.union(drop)
     if "connection" in headers:
         listed = ",".join(headers.getall("connection")).split(",")
         gone = gone.union([name.strip().lower() for name in listed])
@@ -76,7 +79,7 @@ def request_head(method: str, target: str, authority: str, headers: Mapping[str,
         method: such as `POST`.
         target: path and query, encoded.
         authority: for the Host header.
-        headers: a multidict where names repeat; what belongs to this hop is left out.
+        headers: as `forwarded_headers` gives them, or others that say nothing of host, length and encoding.
         length: of the body, in bytes.
 
     Raises:
@@ -84,7 +87,7 @@ def request_head(method: str, target: str, authority: str, headers: Mapping[str,
 
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}"]
-    lines += [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _OWN]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     if length or method not in _WITHOUT_BODY:
         lines.append(f"Content-Length: {length}")
     text = "\r\n".join(lines)

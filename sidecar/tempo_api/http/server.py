@@ -27,6 +27,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/engine/health", "/engine/metrics", STATE_PATH})
 """Paths that are always answered, however full or far gone the server is."""
 BODY_TIMEOUT_S: Final = 60.0
+_YOUNG: Final = 25_000
+"""New objects after which garbage is looked for. Python's own 700 are those of a dozen requests: with hundreds in
+flight all that they hold would be looked through again and again, and reference counts free nearly everything."""
 
 
 class Lifecycle:
@@ -224,6 +227,7 @@ async def _serve(
         scheme = "https" if ssl_context else "http"
         gc.collect()
         gc.freeze()  # modules and the app stay; to look through them again and again makes pauses
+        gc.set_threshold(_YOUNG)
         click.echo(f"{name} ready on {scheme}://{host}:{runner.addresses[0][1]}")
         await signals.get()
         await drain(app[LIFECYCLE], drain_s, signals)
