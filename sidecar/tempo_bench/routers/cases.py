@@ -34,7 +34,7 @@ class Plan:
     """How much of what is sent: all `cases` in each of `rounds`, then requests until memory is read."""
 
     cases: tuple[Case, ...] = CASES
-    rounds: int = 3
+    rounds: int = 6
     turn_s: float = 1.25
     """How long each router sends at each case in each round; what is in flight then is followed to its end."""
     requests: int = 100_000
