@@ -28,8 +28,8 @@ PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/engine/health", 
 """Paths that are always answered, however full or far gone the server is."""
 BODY_TIMEOUT_S: Final = 60.0
 _YOUNG: Final = 25_000
-"""New objects after which garbage is looked for. Python's own 700 are those of a dozen requests: with hundreds in
-flight all that they hold would be looked through again and again, and reference counts free nearly everything."""
+"""New objects after which garbage is looked for. With Python's own 700 all that hundreds of requests in flight hold
+would be looked through again and again, and for nothing: reference counts free what a request leaves."""
 
 
 class Lifecycle:
