@@ -136,14 +136,14 @@ async def serving(fake: FakeKubernetes, port: int = 0) -> AsyncIterator[int]:
         try:
             yield runner.addresses[0][1]
         finally:
-            await site.stop()  # first, or whoever is cut off comes back at once
-            fake.drop_watches()
-            await asyncio.sleep(0.05)  # what was taken up becomes a connection, which cleanup ends, on the next rounds
-            await runner.cleanup()
-            await asyncio.sleep(0.05)  # transports close on the loop's next rounds
             with warnings.catch_warnings():
                 # A connection that was taken up as the server went is nobody's, and would fail some later test.
                 warnings.simplefilter("ignore", ResourceWarning)
+                await site.stop()  # first, or whoever is cut off comes back at once
+                fake.drop_watches()
+                await asyncio.sleep(0.05)  # what was taken up becomes a connection, which cleanup ends, on next rounds
+                await runner.cleanup()
+                await asyncio.sleep(0.05)  # transports close on the loop's next rounds
                 gc.collect()
 
 
