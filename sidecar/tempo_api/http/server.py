@@ -29,7 +29,7 @@ PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics", "/engine/health", 
 BODY_TIMEOUT_S: Final = 60.0
 _YOUNG: Final = 25_000
 """New objects after which garbage is looked for. With Python's own 700 all that hundreds of requests in flight hold
-would be looked through again and again, and for nothing: reference counts free what a request leaves."""
+would be looked through again and again, and for little: reference counts free what most requests leave."""
 
 
 class Lifecycle:
