@@ -28,7 +28,8 @@ skewed, so that most turn out shorter than their mean, and what is given up too 
 _TURN_S: Final = 0.5
 """What a request loses at the least by not being next: about the time until a place falls free."""
 
-_FOREVER_S: Final = 1e9
+_PROMISE: Final = 3.0
+"""What a promise of soft gain counts beside other promises, in mean losses of gain by waiting."""
 
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -46,7 +47,7 @@ class Outlook:
     gain: Floats
     """Expected gain still to be had, in gain units; a program's calls all carry the program's."""
     loss_after: Callable[[Floats], Floats]
-    """What is lost of it by waiting as many seconds as the argument, shape (n,), says; see `outlook`."""
+    """What is lost of it by waiting as many seconds as the argument, shape (n,), says, promises at their full stake."""
     cost_s: Floats
     """Engine time that its remaining tokens take, sharing steps with a full batch; a program's calls' together."""
     own_cost_s: Floats
@@ -83,8 +84,9 @@ class Outlook:
 def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     """The outlook of every entry of a snapshot that has at least one.
 
-    What waiting loses is gain, and with it the promise: a target that could have been met and now is not. Keeping a
-    promise counts as much as `Settings.promise_value` times what the mean request of its weight has at stake.
+    What waiting loses is gain, and with it the promise: a target that could have been met and now is not. A promise
+    counts `Settings.promise_value` times what the mean request of its weight has at stake. Among promises of soft gain
+    (`loss_density`) it is `_PROMISE` times what that request would lose of its gain, if that is less.
     """
     entries, step = snapshot.entries, snapshot.step_time
     facts, curves = table(entries)
@@ -129,18 +131,24 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     gain, targeted = gain_after(np.zeros(len(entries))), facts["pattern"] != BEST_EFFORT
     expected &= targeted
     attainable &= targeted
-    at_hand = float((gain / facts["weight"]) @ targeted) / max(float(targeted.sum()), 1.0)
-    promise = snapshot.settings.promise_value * facts["weight"] * at_hand
-
-    def loss_after(delay_s: Floats) -> Floats:
-        broken = attainable & (slack_s < delay_s)
-        loss: Floats = gain - gain_after(delay_s) + np.where(broken, promise, 0.0)
-        return loss
 
     work_s = float(own_cost_s.sum())
     horizon_s = min(_TURN_S + _lateness(own_cost_s, slack_s, attainable & (running == 0.0)), work_s)
+    faded = gain - gain_after(np.full(len(entries), horizon_s))
+    share = targeted / (facts["weight"] * max(float(targeted.sum()), 1.0))
+    stake = float(gain @ share)
+    unit = np.where(facts["hard"] > 0.0, stake, min(_PROMISE * float(faded @ share), stake))
+    promise = snapshot.settings.promise_value * facts["weight"]
+
+    def broken(delay_s: Floats | float, unit: Floats | float) -> Floats:
+        return np.where(attainable & (slack_s < delay_s), promise * unit, 0.0)
+
+    def loss_after(delay_s: Floats) -> Floats:
+        loss: Floats = gain - gain_after(delay_s) + broken(delay_s, stake)
+        return loss
+
     # How long the next tool takes nobody knows: a program that has time enough now may have none after it.
-    at_risk = loss_after(np.where((facts["tools"] > 0.0) & attainable, _FOREVER_S, horizon_s))
+    at_risk = np.where((facts["tools"] > 0.0) & attainable, gain + promise * unit, faded + broken(horizon_s, unit))
     return Outlook(
         arrival=facts["arrival"],
         running=running > 0.0,

@@ -151,7 +151,7 @@ class Settings:
     preempt_margin: float = 0.2
     """How much denser, as a share, a waiting request must be than the one that it displaces."""
     promise_value: float = 1.0
-    """What a kept promise is worth beside its gain, as a share of what the mean request at hand has at stake."""
+    """How much a kept promise counts beside its gain; `density.outlook` has the unit. 0: gain alone."""
     patience_s: float = 30.0
     """After this long without a place, a request moves to the aged lane, whatever it is worth."""
     aged_share: float = 1.0 / 128.0

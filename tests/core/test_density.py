@@ -3,14 +3,15 @@
 from dataclasses import replace
 from math import inf
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tempo_core.density import outlook
+from tempo_core.density import Outlook, outlook
 from tempo_core.gain import RequestLedger
 from tempo_core.slo import GainRule, Objectives, Pattern, SLOClass
-from tempo_core.snapshot import Entry, Job, Snapshot
+from tempo_core.snapshot import Entry, Job, Settings, Snapshot
 from tempo_core.steptime import StepTime
 
 CHAT = SLOClass("chat", Pattern.LATENCY, Objectives(ttft_s=1.0, tbt_s=0.1), GainRule(decay=inf))
@@ -77,11 +78,53 @@ def test_a_target_is_given_up_once_it_is_expected_to_be_missed_by_half(share: fl
 
 
 def test_a_program_with_tools_has_all_to_lose_as_long_as_it_can_be_on_time() -> None:
-    def lost(deadline_s: float, *, tools: bool) -> float:
-        job = Job("a", AGENT, arrival_s=0.0, prompt_tokens=PROMPT, max_tokens=100, deadline_s=deadline_s, tools=tools)
+    def lost(deadline_s: float, *, tools: bool, decay: float = 1.0) -> float:
+        slo = replace(AGENT, gain=GainRule(decay=decay))
+        job = Job("a", slo, arrival_s=0.0, prompt_tokens=PROMPT, max_tokens=100, deadline_s=deadline_s, tools=tools)
         view = outlook(Snapshot([Entry(job)], 1, 512, STEP), 0.1)
         return float(view.loss_density[0] / view.density[0])
 
     assert lost(1000.0, tools=False) == 0.0
-    assert lost(1000.0, tools=True) == pytest.approx(2.0)  # its gain, and the promise
+    assert lost(1000.0, tools=True) == pytest.approx(1.0)
+    assert lost(1000.0, tools=True, decay=inf) == pytest.approx(2.0)  # the promise too, which counts where gain is hard
     assert 0.0 < lost(0.01, tools=True) == lost(0.01, tools=False) < 0.9
+
+
+def promises(gain: GainRule, deadlines_s: list[float]) -> tuple[list[float], float, float]:
+    """What each promise counts that waiting breaks, and what the mean request loses of its gain, and has at stake."""
+    slo = replace(TOOL, gain=gain)
+    entries = [
+        Entry(Job(f"t{i}", slo, arrival_s=0.0, prompt_tokens=PROMPT, max_tokens=100, deadline_s=deadline_s))
+        for i, deadline_s in enumerate(deadlines_s)
+    ]
+
+    def view(value: float) -> Outlook:
+        return outlook(Snapshot(entries, 1, 512, STEP, Settings(promise_value=value)), 0.1)
+
+    plain = view(0.0)
+    broken = plain.attainable & (plain.slack_s < plain.horizon_s)
+    counts = ((view(1.0).loss_density - plain.loss_density) * plain.cost_s)[broken].tolist()
+    lost = plain.loss_density * plain.cost_s
+    assert counts
+    return counts, float(lost.mean()), float(plain.gain.mean())
+
+
+deadlines_s = st.lists(st.floats(1.0, 8.0), min_size=4, max_size=20).map(lambda others: [1.5, *others])
+"""The first can't wait."""
+
+
+@given(deadlines_s)
+def test_a_promise_of_soft_gain_counts_three_mean_losses_and_no_more_than_their_stake(deadlines: list[float]) -> None:
+    counts, lost, stake = promises(GainRule(), deadlines)
+    assert counts == pytest.approx([min(3.0 * lost, stake)] * len(counts))
+
+
+@given(deadlines_s)
+def test_a_promise_of_hard_gain_counts_the_mean_stake(deadlines: list[float]) -> None:
+    counts, _, stake = promises(GainRule(decay=inf), deadlines)
+    assert counts == pytest.approx([stake] * len(counts))
+
+
+def test_beside_what_was_promised_nothing_a_promise_of_soft_gain_counts_the_mean_stake_too() -> None:
+    view = outlook(Snapshot([Entry(tool("t", 8.0))], 1, 512, STEP), 0.1)
+    assert view.loss_after(np.array([1e6])) == pytest.approx(2.0 * view.gain, rel=1e-3)

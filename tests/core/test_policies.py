@@ -66,7 +66,7 @@ def entry(draw: st.DrawFn, index: int = 0) -> Entry:
 
 
 entries = st.lists(entry(), max_size=24, unique_by=lambda e: e.job.id)
-served = st.fixed_dictionaries({}, optional=dict.fromkeys("abc", st.floats(0, 1e9)))
+served = st.fixed_dictionaries({}, optional=dict.fromkeys("abc", st.integers(0, 1_000_000)))
 shares = st.sampled_from([0.0, 0.3, 1.0])
 
 
