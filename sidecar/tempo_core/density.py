@@ -140,15 +140,15 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
     unit = np.where(facts["hard"] > 0.0, stake, min(_PROMISE * float(faded @ share), stake))
     promise = snapshot.settings.promise_value * facts["weight"]
 
-    def broken(delay_s: Floats | float, unit: Floats | float) -> Floats:
-        return np.where(attainable & (slack_s < delay_s), promise * unit, 0.0)
-
     def loss_after(delay_s: Floats) -> Floats:
-        loss: Floats = gain - gain_after(delay_s) + broken(delay_s, stake)
+        broken = attainable & (slack_s < delay_s)
+        loss: Floats = gain - gain_after(delay_s) + np.where(broken, promise * stake, 0.0)
         return loss
 
     # How long the next tool takes nobody knows: a program that has time enough now may have none after it.
-    at_risk = np.where((facts["tools"] > 0.0) & attainable, gain + promise * unit, faded + broken(horizon_s, unit))
+    no_telling = attainable & (facts["tools"] > 0.0)
+    broken = no_telling | (attainable & (slack_s < horizon_s))
+    at_risk = np.where(no_telling, gain, faded) + np.where(broken, promise * unit, 0.0)
     return Outlook(
         arrival=facts["arrival"],
         running=running > 0.0,
