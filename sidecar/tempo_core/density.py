@@ -55,8 +55,9 @@ class Outlook:
     density: Floats
     """Gain a second of engine time."""
     loss_density: Floats
-    """What is lost by waiting for `horizon_s`, a second of engine time; by a program with tools that can still be on
-    time, all that it has."""
+    """What is lost by waiting for `horizon_s`, a second of engine time."""
+    all_to_lose: Mask
+    """Programs with tools that can still be on time: what they lose by waiting is all that they have."""
     horizon_s: float
     """How late the latest would start, were all that wait and can be on time served by least slack, and a turn."""
     work_s: float
@@ -146,9 +147,9 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         return loss
 
     # How long the next tool takes nobody knows: a program that has time enough now may have none after it.
-    no_telling = attainable & (facts["tools"] > 0.0)
-    broken = no_telling | (attainable & (slack_s < horizon_s))
-    at_risk = np.where(no_telling, gain, faded) + np.where(broken, promise * unit, 0.0)
+    all_to_lose = attainable & (facts["tools"] > 0.0)
+    broken = all_to_lose | (attainable & (slack_s < horizon_s))
+    at_risk = np.where(all_to_lose, gain, faded) + np.where(broken, promise * unit, 0.0)
     return Outlook(
         arrival=facts["arrival"],
         running=running > 0.0,
@@ -159,6 +160,7 @@ def outlook(snapshot: Snapshot, now_s: float) -> Outlook:
         own_cost_s=own_cost_s,
         density=gain / cost_s,
         loss_density=at_risk / cost_s,
+        all_to_lose=all_to_lose,
         horizon_s=horizon_s,
         work_s=work_s,
         run_s=run_s,

@@ -48,7 +48,7 @@ def running(a_job: Job, generated: int = 10, **facts) -> Entry:
 
 
 @st.composite
-def entry(draw: st.DrawFn, index: int = 0) -> Entry:
+def entry(draw: st.DrawFn, index: int = 0, *, tools: bool = True) -> Entry:
     slo = draw(st.sampled_from([CHAT, TOOL, AGENT, BATCH, HARD]))
     a_job = job(
         f"r{index}-{draw(st.integers(0, 10**9))}",
@@ -58,6 +58,7 @@ def entry(draw: st.DrawFn, index: int = 0) -> Entry:
         program=draw(st.sampled_from([None, "p", "q"])) if slo is AGENT else None,
         banked_gain=draw(st.sampled_from([0.0, 500.0])),
         tenant=draw(st.sampled_from("abc")),
+        tools=tools and slo is AGENT and draw(st.booleans()),
     )
     generated = draw(st.integers(0, 199))
     runs = draw(st.booleans())
@@ -233,10 +234,29 @@ def test_a_promise_counts_by_its_class_weight() -> None:
     assert plan([*crowd, Entry(job("heavy", heavy, 0.0, scale=4.0))], now=0.1).order[0] == "heavy"
 
 
-@given(st.lists(entry(), max_size=24, unique_by=lambda e: e.job.id), st.floats(0, 200), st.integers(1, 8))
-def test_what_runs_for_a_promise_keeps_its_place(entries: list[Entry], now: float, places: int) -> None:
+@given(entries, st.floats(0, 200), st.integers(1, 8))
+def test_what_runs_and_can_keep_its_promise_keeps_its_place(entries: list[Entry], now: float, places: int) -> None:
+    made = plan(entries, now, places)
+    lost = ~outlook(Snapshot(entries, places, 512, STEP), now).attainable if entries else ()
+    assert set(made.preempt) <= {e.job.id for e, gone in zip(entries, lost, strict=True) if gone}
+
+
+@given(st.lists(entry(tools=False), max_size=24, unique_by=lambda e: e.job.id), st.floats(0, 200), st.integers(1, 8))
+def test_without_tools_only_best_effort_goes(entries: list[Entry], now: float, places: int) -> None:
     promised = {e.job.id for e in entries if e.job.slo is not BATCH}
     assert promised.isdisjoint(plan(entries, now, places).preempt)
+
+
+def test_what_is_late_makes_room_for_a_program_with_tools_that_can_be_on_time() -> None:
+    """The same newcomer, about to be late: with tools or not, beside what is late or in time, its cache dear or not."""
+
+    def made(*, tools: bool = True, arrival_s: float = 0.0, cached: int = 20) -> list[str]:
+        old = running(job("old", TOOL, arrival_s, prompt=cached))
+        program = job("program", AGENT, 14.2, program="p", tools=tools)
+        return list(plan([old, Entry(program)], now=20.0, places=1).preempt)
+
+    assert made() == ["old"]
+    assert made(tools=False) == made(arrival_s=19.0) == made(cached=20_000) == []
 
 
 def test_a_programs_members_share_what_its_finished_calls_have_at_stake() -> None:

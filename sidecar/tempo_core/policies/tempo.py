@@ -5,8 +5,9 @@
 2. *Rank.* The aged lane first, then by that loss for each second of engine time; by least slack, where there is none.
    Where the pool asks for fairness, mixed with how much more its tenant has been served than others.
 3. *Batch.* A step serves the streams that are on time at their pace, which limits places and prefill.
-4. *Preempt.* Only what was promised nothing, and only where a request would lose its promise by waiting for the next
-   place, and that is more than its victim loses behind all the work at hand, the recompute and a margin included.
+4. *Preempt.* What was promised nothing, where a request would lose its promise by waiting for the next place, and that
+   is more than its victim loses behind all the work at hand; and what is late, for a program with tools that is worth
+   more a second. Recompute and a margin are included.
 
 The paper ranks by density of gain alone (arXiv 2504.20068, section 4); why what is *lost by waiting* stands in its
 place is in docs/decisions/0003-rank-by-what-waiting-loses.md.
@@ -114,22 +115,35 @@ def _batch(snapshot: Snapshot, view: Outlook) -> tuple[int, int]:
 
 
 def _preempt(settings: Settings, view: Outlook, aged: list[int], rank: Indices, places: int) -> Sequence[int]:
-    """Indices to take off the batch, so that requests which would be late by waiting for a place get one.
+    """Indices to take off the batch, so that requests which can be on time and lack a place get one.
 
-    Each newcomer would otherwise get a place as those who run end, at the rate at which they are expected to. A victim
-    is taken to wait behind all the work at hand, as it is in the order, and its recompute costs what the batch earns in
-    that time. What runs for a promise keeps its place: to guess which of two promises is worth more cost more of both
-    than it gained, on every mix that was tried, because what is cut off has been paid for.
+    What runs and can keep its promise stays: to guess which of two promises is worth more cost more of both than it
+    gained, because what is cut off has been paid for. Best effort makes room for all, what is late for programs with
+    tools alone: they have a place to win back after each tool, and only the time that the tools leave them.
     """
-    runs = view.running[rank]
-    running = rank[runs]
+    running = rank[view.running[rank]]
     best, rest = rank[:places], rank[max(places, len(aged)) :]
     on_time = view.attainable & (view.slack_s >= 0.0) & ~view.running
     newcomers = best[on_time[best]][max(places - len(running), 0) :]
-    victims = rest[view.running[rest] & ~view.targeted[rest]]
+    victims = rest[view.running[rest] & ~view.attainable[rest]]
     if not len(newcomers) or not len(victims):
         return ()
-    waits_s = np.full(len(rank), view.work_s)
+    late = view.targeted[victims]
+    going = _best_effort_that_goes(settings, view, running, newcomers, victims[~late])
+    programs = newcomers[len(going) :]
+    return going + _late_that_go(settings, view, running, programs[view.all_to_lose[programs]], victims[late])
+
+
+def _best_effort_that_goes(
+    settings: Settings, view: Outlook, running: Indices, newcomers: Indices, victims: Indices
+) -> list[int]:
+    """Those that lose less by going than newcomers do by waiting for the next place.
+
+    Each newcomer would otherwise get one as those who run end, at the rate at which they are expected to. A victim is
+    taken to wait behind all the work at hand, as it is in the order, and its recompute costs what the batch earns in
+    that time.
+    """
+    waits_s = np.full(len(view.gain), view.work_s)
     waits_s[newcomers] = np.arange(1, len(newcomers) + 1) / (1.0 / view.run_s[running]).sum()
     loss = view.loss_after(waits_s)
     earns = float(view.gain[running].sum() / view.cost_s[running].sum())
@@ -138,6 +152,24 @@ def _preempt(settings: Settings, view: Outlook, aged: list[int], rank: Indices, 
     victims = victims[np.argsort(price[victims], kind="stable")]
     pairs = min(len(newcomers), len(victims))
     going: list[int] = victims[:pairs][loss[newcomers[:pairs]] > price[victims[:pairs]]].tolist()
+    return going
+
+
+def _late_that_go(
+    settings: Settings, view: Outlook, running: Indices, newcomers: Indices, victims: Indices
+) -> list[int]:
+    """The least dense first, for the densest newcomers, where that saves more than it costs.
+
+    It saves the difference of their densities for the newcomer's engine time, and costs what the batch saves in the
+    time of the victim's recompute. Density is of what is lost by waiting.
+    """
+    density = view.loss_density
+    victims = victims[np.argsort(density[victims], kind="stable")]
+    pairs = min(len(newcomers), len(victims))
+    newcomers, victims = newcomers[:pairs], victims[:pairs]
+    saves = (density[newcomers] - density[victims]) * view.own_cost_s[newcomers]
+    earns = float(density[running] @ view.cost_s[running] / view.cost_s[running].sum())
+    going: list[int] = victims[saves > (1.0 + settings.preempt_margin) * earns * view.recompute_s[victims]].tolist()
     return going
 
 
