@@ -130,7 +130,7 @@ def _preempt(settings: Settings, view: Outlook, aged: list[int], rank: Indices, 
         return ()
     late = view.targeted[victims]
     going = _best_effort_that_goes(settings, view, running, newcomers, victims[~late])
-    programs = newcomers[len(going) :]
+    programs = newcomers[len(going) :]  # the places that this frees go by rank
     return going + _late_that_go(settings, view, running, programs[view.all_to_lose[programs]], victims[late])
 
 
