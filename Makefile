@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
-PYTHON ?= python3
+# The distribution's where it will do: it is built with profile-guided optimisation, and what pyenv builds is not.
+PYTHON ?= $(firstword $(shell for python in /usr/bin/python3 python3; do $$python -c \
+	'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python; done) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
