@@ -70,7 +70,10 @@ class Supervisor:
                 async with asyncio.TaskGroup() as group:
                     for part in wave:
                         group.create_task(self._show_start(part))
-            except* UpError as errors:
+            except ExceptionGroup as failed:  # not `except*`, which before Python 3.11.4 wraps what is raised in it
+                errors = failed.subgroup(UpError)
+                if errors is None:
+                    raise
                 raise errors.exceptions[0] from None
 
     async def keep(self) -> None:
